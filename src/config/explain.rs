@@ -4,6 +4,7 @@ use super::errors::Origin;
 use super::tree::{Node, Value};
 use super::walk::properties;
 use crate::model::mask_url;
+use crate::model::plan::Plan;
 use serde_json::Value as Json;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -62,12 +63,31 @@ fn collect(node: &Node, path: &str, schema: &Json, out: &mut Vec<Setting>) {
                 }
             }
             Some(node) => out.push(Setting { value: show(&key, None, node), key, origin: node.at.clone() }),
-            None if may_be_off(schema) => {
-                let value = if key == "request.proxy" { "the usual environment variables" } else { "\"off\"" };
-                out.push(Setting { key, value: value.into(), origin: Origin::Default });
+            None => {
+                let said = UNSET.iter().find(|(k, _)| *k == key).map(|(_, what)| *what);
+                if let Some(value) = said.or(may_be_off(schema).then_some("\"off\"")) {
+                    out.push(Setting { key, value: value.into(), origin: Origin::Default });
+                }
             }
-            None => {}
         }
+    }
+}
+
+/// What holds where nothing is said.
+const UNSET: &[(&str, &str)] = &[
+    ("request.proxy", "the usual environment variables"),
+    ("limits.burst", "a hundredth of each rate, 1 to 20"),
+    ("crawl.follow", "a, area, frame, iframe and meta refresh"),
+];
+
+/// Puts in what the plan alone knows.
+pub(super) fn complete(settings: &mut Vec<Setting>, plan: &Plan) {
+    let first = settings.iter().position(|s| s.key.starts_with("auth."));
+    if let (Some(auth), Some(place)) = (&plan.auth, first)
+        && settings.iter().all(|s| s.key != "auth.hosts")
+    {
+        let hosts: Vec<String> = auth.hosts.iter().map(|h| quote(h)).collect();
+        settings.insert(place, Setting { key: "auth.hosts".into(), value: format!("[{}]", hosts.join(", ")), origin: Origin::Default });
     }
 }
 

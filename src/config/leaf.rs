@@ -49,7 +49,7 @@ impl<T: Leaf> JsonSchema for Set<T> {
     }
 }
 
-/// A key that `"off"` switches off.
+/// A key that `"off"` switches off; so does a list of it alone (a flag that may be repeated).
 #[derive(Clone, Debug)]
 pub enum OrOff<T> {
     /// `"off"`.
@@ -70,7 +70,8 @@ impl<T> OrOff<T> {
 
 impl<T: Leaf> Leaf for OrOff<T> {
     fn read(value: &Json) -> Result<Self, String> {
-        if value.as_str() == Some("off") { Ok(Self::Off) } else { T::read(value).map(Self::On) }
+        let one = value.as_array().filter(|list| list.len() == 1).and_then(|list| list.first()).unwrap_or(value);
+        if one.as_str() == Some("off") { Ok(Self::Off) } else { T::read(value).map(Self::On) }
     }
     fn schema() -> Schema {
         json_schema!({ "anyOf": [T::schema(), { "const": "off" }] })

@@ -2,7 +2,7 @@
 
 use super::build::{self, Shape};
 use super::errors::{ConfigError, ConfigErrors, Origin};
-use super::explain::{Setting, settings};
+use super::explain::{Setting, complete, settings};
 use super::flags::{Overrides, environment};
 use super::raw;
 use super::tree::{self, Node, Value};
@@ -78,7 +78,7 @@ fn merge(
 
     let shape = Shape::of(&tree);
     build::defaults(&mut tree, shape, job_file.as_deref());
-    let explain = settings(&tree, &schema);
+    let mut explain = settings(&tree, &schema);
     for off in raw::SWITCHABLE {
         if tree.get(off).is_some_and(|node| node.as_text() == Some("off")) {
             tree.remove(off);
@@ -97,7 +97,10 @@ fn merge(
         &mut errors,
     );
     match plan {
-        Some(plan) if errors.is_empty() => Ok(Loaded { plan, explain }),
+        Some(plan) if errors.is_empty() => {
+            complete(&mut explain, &plan);
+            Ok(Loaded { plan, explain })
+        }
         _ => Err(fail(errors)),
     }
 }

@@ -251,7 +251,7 @@ pub struct Stop {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Crawl {
-    /// Links that are followed, as `selector[attribute]`.
+    /// Links that are followed, as `selector[attribute]`; default: a, area, frame, iframe and meta refresh.
     pub follow: Set<Texts>,
     /// Links from a seed at most.
     pub depth: Set<OrOff<Count<0, 4_294_967_295>>>,

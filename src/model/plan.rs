@@ -262,7 +262,7 @@ pub struct RetryPlan {
 /// `[crawl]`.
 #[derive(Clone, Debug)]
 pub struct CrawlPlan {
-    /// `selector[attribute]` of links.
+    /// `selector[attribute]` of links; empty: a, area, frame, iframe and meta refresh.
     pub follow: Vec<String>,
     /// Links from a seed; `None`: no end.
     pub depth: Option<u32>,

@@ -53,6 +53,12 @@ pub(super) struct Context<'a> {
 pub(super) fn defaults(tree: &mut Node, shape: Shape, job_file: Option<&Path>) {
     let text = |text: &str| Value::Text(text.to_owned());
     tree.default("request.user_agent", text(concat!("gleaner/", env!("CARGO_PKG_VERSION"))));
+    let list = |items: &[&str]| Value::List(items.iter().map(|item| Node::text(Origin::Default, *item)).collect());
+    if let Some(style @ ("page" | "offset")) = tree.get("pages.next").and_then(Node::as_text) {
+        let first = i64::from(style == "page");
+        tree.default("pages.first", Value::Int(first));
+        tree.default("pages.stop", list(&["empty"]));
+    }
     if shape == Shape::Api {
         tree.default("request.robots", text("ignore"));
     }
@@ -60,8 +66,6 @@ pub(super) fn defaults(tree: &mut Node, shape: Shape, job_file: Option<&Path>) {
         tree.default("limits.per_host", Value::Int(2));
         tree.default("limits.delay", text("1s"));
         tree.default("retry.host_give_up", text("2h"));
-        let list = |items: &[&str]| Value::List(items.iter().map(|item| Node::text(Origin::Default, *item)).collect());
-        tree.default("crawl.follow", list(pages::FOLLOW));
         tree.default("crawl.scope", text("host"));
         tree.default("crawl.include", list(&[]));
         tree.default("crawl.exclude", list(&[]));
@@ -133,9 +137,17 @@ impl Builder<'_> {
         self.errors.iter().any(|e| e.key == key)
     }
 
-    /// Who set a key, else its section, else the job as a whole.
+    /// Who set a key, else its section, else the job as a whole. `crawl.follow[1]` is the second of a list.
     fn origin(&self, key: &str) -> Origin {
         let mut key = key;
+        if let Some((list, place)) = key.strip_suffix(']').and_then(|k| k.rsplit_once('[')) {
+            key = list;
+            if let (Some(Value::List(items)), Ok(i)) = (self.context.tree.get(list).map(|n| &n.value), place.parse::<usize>())
+                && let Some(item) = items.get(i)
+            {
+                return item.at.clone();
+            }
+        }
         loop {
             match self.context.tree.get(key) {
                 Some(node) if node.at.rank() > 0 => return node.at.clone(),

@@ -6,9 +6,6 @@ use crate::config::raw;
 use crate::model::plan::{CrawlPlan, ExtractPlan, FieldType, NextPage, PageParam, PagesPlan, Scope, StopRule};
 use std::collections::BTreeMap;
 
-/// Links that are followed unless the job says otherwise.
-pub(super) const FOLLOW: &[&str] = &["a[href]", "area[href]", "frame[src]", "iframe[src]", "meta[http-equiv=\"refresh\" i][content]"];
-
 /// `robots` is read with the request's own.
 pub(super) fn crawl(b: &mut Builder<'_>, raw: raw::Crawl) -> Option<CrawlPlan> {
     if !b.context.tree.is_set("crawl") {
@@ -25,7 +22,7 @@ pub(super) fn crawl(b: &mut Builder<'_>, raw: raw::Crawl) -> Option<CrawlPlan> {
         }
     }
     let _ = take!(b, "crawl", raw.robots);
-    if follow.is_empty() && !b.is_wrong("crawl.follow") {
+    if follow.is_empty() && b.context.tree.is_set("crawl.follow") && !b.is_wrong("crawl.follow") {
         b.error("crawl.follow", "is an empty list: leave [crawl] out to follow no links");
     }
     for (key, patterns) in [("crawl.include", &include), ("crawl.exclude", &exclude)] {

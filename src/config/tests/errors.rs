@@ -33,6 +33,38 @@ fn a_file_that_is_no_toml_says_where() {
 }
 
 #[test]
+fn places_count_characters_and_begin_at_the_quote() {
+    for (text, wanted) in [
+        ("limits = { delay = '''x''' }", "x.toml:1:20: limits.delay"),
+        ("\u{feff}limits.delay = \"x\"", "x.toml:1:16: limits.delay"),
+        ("# é\r\n[limits]\r\ndelay = \"x\"\r\n", "x.toml:3:9: limits.delay"),
+        ("input = { file = \"é\", on_bad = 'x' }", "x.toml:1:32: input.on_bad"),
+        ("[limits]\ndelay = \"\"\"\nx\"\"\"\n", "x.toml:2:9: limits.delay"),
+        ("[limits]\ndelay = \"\"\n", "x.toml:2:9: limits.delay"),
+        ("limits.rate = [\n  \"1/s\",\n  \"x\",\n]", "x.toml:1:15: limits.rate"),
+    ] {
+        let errors = Job::new(text).errors();
+        assert!(errors.iter().any(|e| e.starts_with(wanted)), "{text}: {errors:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_or_torn_anywhere_is_no_panic() {
+    let whole = include_str!("job-file.toml");
+    for (n, (end, _)) in whole.char_indices().enumerate() {
+        if n % 3 == 0 {
+            drop(crate::config::tree::parse(&whole[..end]));
+            drop(crate::config::tree::parse(&whole[end..]));
+        }
+        if n % 50 == 0 {
+            let torn = whole[..end].to_owned() + "\u{0}\"{[" + &whole[end..];
+            drop(Job::new(&whole[..end]).load());
+            drop(Job::new(&torn).load());
+        }
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_read_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let say = |path: &std::path::Path| load(path, &Overrides::default(), []).unwrap_err().to_string();
@@ -127,6 +159,7 @@ fn values_that_make_no_sense_are_errors_that_name_their_key() {
         ("output.skipped = \"sub/../x.results.csv\"", "output.skipped: is the same place as output.results"),
         ("output.meta = [\"_row\", \"_row\"]", "output.meta: \"_row\" stands twice"),
         ("job.name = \"a/b\"", "job.name: is used in file names"),
+        ("crawl.follow = []", "crawl.follow: is an empty list"),
         ("crawl.follow = [\"a\"]", "crawl.follow: \"a\" names no attribute"),
         ("crawl.robots = \"no\"", "crawl.robots: \"no\" is not known"),
         ("crawl.robots = \"obey\"\nrequest.robots = \"ignore\"", "request.robots: set with [crawl] robots"),

@@ -49,7 +49,7 @@ fn typed_values_are_toml_where_the_key_takes_it_and_text_where_it_wants_text() {
 fn off_switches_a_set_key_off() {
     let text = "limits.rate = \"1/s\"\nlimits.burst = \"off\"\nstop.time = \"8h\"\nstop.results = 0\nretry.budget = \"off\"\nrequest.proxy = \"http://p\"\nauth = { bearer = \"x\" }\ncrawl = \"off\"\npages.next = \"link\"\n";
     let plan = job(text)
-        .flag("limits.rate", "off", "--rate")
+        .flag("limits.rate", "[\"off\"]", "--rate")
         .flag("auth", "off", "--no-auth")
         .flag("stop.time", "off", "--stop-time")
         .flag("request.proxy", "off", "--proxy")

@@ -47,7 +47,7 @@ fn apis_and_crawls_have_defaults_of_their_own_that_a_job_may_set() {
     let crawl = Job::new("request.url = \"https://h/\"\n[crawl]\n").ok().plan;
     let (secs, c) = (Duration::from_secs, crawl.crawl.unwrap());
     assert_eq!((crawl.limits.per_host, crawl.limits.delay, crawl.retry.host_give_up, crawl.request.robots), (2, secs(1), secs(7200), true));
-    assert_eq!((c.scope, c.depth, c.max_pages, c.follow[0].as_str()), (Scope::Host, None, None, "a[href]"));
+    assert_eq!((c.scope, c.depth, c.max_pages, c.follow.len()), (Scope::Host, None, None, 0));
     let set = job("[crawl]\nrobots = \"ignore\"\ndepth = 3\n[limits]\nper_host = 9\ndelay = \"0s\"\n").ok().plan;
     assert_eq!((set.limits.per_host, set.limits.delay, set.request.robots), (9, Duration::ZERO, false));
     assert!(!job("request.robots = \"ignore\"\n[crawl]\n").ok().plan.request.robots);

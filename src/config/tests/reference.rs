@@ -55,7 +55,7 @@ fn the_reference_itself_loads_and_changes_nothing() {
 fn defaults_of_absent_sections_are_as_the_reference_says() {
     let shown = reference();
     let crawl = job("[crawl]\n").ok();
-    for key in ["follow", "scope", "include", "exclude", "robots"] {
+    for key in ["scope", "include", "exclude", "robots"] {
         let key = format!("crawl.{key}");
         let setting = crawl.explain.iter().find(|s| s.key == key).unwrap_or_else(|| panic!("{key}"));
         assert_eq!(setting.value.replace(", ", ","), shown.get(&key).map(|n| n.json().to_string()).unwrap(), "{key}");
@@ -139,6 +139,7 @@ fn the_schema_is_closed_and_described() {
     let schema = raw::schema_value();
     walk("", &schema);
     assert_eq!(schema["additionalProperties"], false);
+    assert!(schema["$schema"].as_str().is_some_and(|s| s.contains("2020-12")));
     assert_eq!(schema["properties"]["limits"]["properties"]["workers"]["maximum"], 10_000);
     assert_eq!(schema["properties"]["input"]["properties"]["on_bad"]["enum"], serde_json::json!(["skip", "stop"]));
 }
