@@ -1,5 +1,6 @@
 //! The leaves of a job file: one value each, read with a message of its own and described to the schema.
 
+use crate::model::plan::{AllowNetwork, FieldType, LimitKeyKind, OnBad, Scope};
 use crate::model::{Rate, parse_duration, parse_percent, parse_rate, parse_size};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
@@ -305,16 +306,22 @@ impl Leaf for Pairs {
     }
 }
 
-/// Any value.
+/// Any table or list.
 #[derive(Clone, Debug)]
 pub struct Any(pub Json);
 
 impl Leaf for Any {
     fn read(value: &Json) -> Result<Self, String> {
-        Ok(Self(value.clone()))
+        if value.is_object() || value.is_array() {
+            return Ok(Self(value.clone()));
+        }
+        Err(format!(
+            "{}: JSON that is text already goes into body, with a Content-Type header",
+            wants("a table like { key = \"value\" } or a list", value)
+        ))
     }
     fn schema() -> Schema {
-        json_schema!({ "type": ["object", "array", "string", "number", "boolean"] })
+        json_schema!({ "type": ["object", "array"] })
     }
 }
 
@@ -389,8 +396,6 @@ pub enum Robots {
     /// Not even asked for.
     Ignore,
 }
-
-use crate::model::plan::{AllowNetwork, FieldType, LimitKeyKind, OnBad, Scope};
 
 words!(Duplicates { "skip" => Self::Skip, "fetch" => Self::Fetch } later []);
 words!(OnChange { "stop" => Self::Stop } later ["merge"]);

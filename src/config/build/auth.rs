@@ -99,7 +99,10 @@ fn listed(b: &mut Builder<'_>, hosts: &[String]) -> Vec<String> {
             }),
             None => b.error(
                 "auth.hosts",
-                format!("{text:?} is no host: write \"api.example.com\", \"api.example.com:8443\" or \"https://api.example.com\""),
+                format!(
+                    "{:?} is no host: write \"api.example.com\", \"api.example.com:8443\" or \"https://api.example.com\"",
+                    text.rsplit('@').next().unwrap_or_default()
+                ),
             ),
         }
     }

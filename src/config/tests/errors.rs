@@ -135,6 +135,7 @@ fn values_that_make_no_sense_are_errors_that_name_their_key() {
         ("request.headers = { Content-Length = \"3\" }", "request.headers.Content-Length: gleaner sets this header itself"),
         ("request.user_agent = \"\"", "request.user_agent: is empty"),
         ("request.body = \"x\"\nrequest.form = { a = \"b\" }", "request.form: a request has one body: request.body is set too"),
+        ("request.json = '{\"a\": 1}'", "request.json: wants a table like { key = \"value\" } or a list, not text"),
         ("request.proxy = \"ftp://h\"", "request.proxy: the scheme \"ftp\" is none of"),
         ("request.url = \"https://h.example/\"", "request.url: is the one address of a job without input"),
         ("input.url = \"{{url}}\"\nrequest.url = \"https://h.example/\"", "input.url: set with [request] url"),

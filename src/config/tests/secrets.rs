@@ -20,7 +20,7 @@ fn secrets_are_in_the_plan_and_in_nothing_that_is_shown() {
 
 #[test]
 fn messages_never_repeat_a_secret() {
-    let text = "[request]\nproxy = \"ftp://u:canary@h\"\nheaders = { a = \"canary\\n\", b = \"${env:BAD}\" }\n[auth]\nbearer = \"canary\\r\"\nbasic = { user = \"canary:x\", password = 5 }\n";
+    let text = "[request]\nproxy = \"ftp://u:canary@h\"\nheaders = { a = \"canary\\n\", b = \"${env:BAD}\" }\n[auth]\nhosts = [\"u:canary@h/x\"]\nbearer = \"canary\\r\"\nbasic = { user = \"canary:x\", password = 5 }\n";
     let errors = job(text).env("BAD", "canary\nx").errors();
     assert!(errors.len() >= 6, "{errors:#?}");
     assert!(!errors.concat().contains("canary"), "{errors:#?}");
