@@ -20,7 +20,7 @@ const DRAIN_TIME: Duration = Duration::from_millis(500);
 const ROBOTS: usize = 512_000;
 /// Slower than this over a window is too slow.
 const MIN_RATE: u64 = 1 << 10;
-const RATE_WINDOW: Duration = Duration::from_secs(60);
+const RATE_WINDOW: Duration = Duration::from_mins(1);
 
 /// A body that was read as far as wanted.
 #[derive(Debug, Default)]
@@ -58,11 +58,7 @@ enum Reading {
 ///
 /// # Errors
 /// Reason and message, where the body is wanted whole and is not.
-pub(super) async fn read(
-    response: &mut reqwest::Response,
-    headers: &HeaderMap,
-    limits: &Limits<'_>,
-) -> Result<Content, (Reason, String)> {
+pub(super) async fn read(response: &mut reqwest::Response, headers: &HeaderMap, limits: &Limits<'_>) -> Result<Content, (Reason, String)> {
     let status = response.status().as_u16();
     let length = declared_length(headers);
     match reading(status, headers, limits) {

@@ -204,11 +204,9 @@ impl Stage {
         let inner = match coding {
             Coding::Gzip => Inner::Gzip(Decompress::new_gzip(15)),
             Coding::Deflate => Inner::Deflate(None, None),
-            Coding::Brotli => Inner::Brotli(Box::new(BrotliState::new(
-                HeapAlloc::new(0),
-                HeapAlloc::new(0),
-                HeapAlloc::new(HuffmanCode::default()),
-            ))),
+            Coding::Brotli => {
+                Inner::Brotli(Box::new(BrotliState::new(HeapAlloc::new(0), HeapAlloc::new(0), HeapAlloc::new(HuffmanCode::default()))))
+            }
             Coding::Zstd => {
                 let made = ZstdDecoder::new().and_then(|mut d| d.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).map(|()| d));
                 made.map_or_else(|e| Inner::Failed(e.to_string()), Inner::Zstd)
@@ -271,7 +269,7 @@ impl Stage {
                 Err(why) => Err(self.broken(&why)),
             },
             Inner::Deflate(decided @ None, held) => {
-                let head = match (*held, input) {
+                let two = match (*held, input) {
                     (None, [a, b, ..]) => (*a, *b),
                     (Some(a), [b, ..]) => (a, *b),
                     (None, [a]) => {
@@ -280,7 +278,7 @@ impl Stage {
                     }
                     (_, []) => return Ok(0),
                 };
-                let zlib = head.0 & 0x0f == 8 && (u16::from(head.0) << 8 | u16::from(head.1)) % 31 == 0;
+                let zlib = two.0 & 0x0f == 8 && (u16::from(two.0) << 8 | u16::from(two.1)) % 31 == 0;
                 let mut d = Decompress::new(zlib);
                 if let Some(byte) = held.take()
                     && let Err(why) = inflate(&mut d, &[byte], out)

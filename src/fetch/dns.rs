@@ -17,11 +17,15 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::time::Instant;
 
 /// Longest look-up in all.
 const TOTAL: Duration = Duration::from_secs(10);
 /// How long the other family is waited for once one has answered (RFC 8305 section 3).
 const OTHER_FAMILY: Duration = Duration::from_millis(50);
+/// An answer is kept for its time to live, at most this long, so that an overnight run follows a host that moves.
+const MAX_TTL: Duration = Duration::from_mins(5);
+const MAX_KNOWN: usize = 16_384;
 /// A name that failed is asked for again after this, whatever its zone says: retries must be able to see it come.
 const NEGATIVE_TTL: Duration = Duration::from_secs(5);
 
@@ -43,6 +47,7 @@ impl fmt::Display for DnsFailure {
 impl std::error::Error for DnsFailure {}
 
 type Answer = Result<Arc<[IpAddr]>, DnsFailure>;
+type Known = (Arc<[IpAddr]>, Instant);
 type Flight = Shared<BoxFuture<'static, Answer>>;
 
 /// The resolver of a run.
@@ -55,6 +60,8 @@ pub(super) struct Dns {
     policy: Policy,
     overrides: Vec<(String, u16, IpAddr)>,
     limit: Duration,
+    /// Usable answers until their time to live ends: a silent or empty other family is waited for once, not at each connection.
+    known: Mutex<HashMap<Box<str>, Known>>,
     /// Equal questions in flight are asked once.
     flights: Mutex<HashMap<Box<str>, WeakShared<BoxFuture<'static, Answer>>>>,
 }
@@ -87,6 +94,7 @@ impl Dns {
             policy,
             overrides: net.resolve.clone(),
             limit,
+            known: Mutex::default(),
             flights: Mutex::default(),
         })
     }
@@ -101,13 +109,21 @@ impl Dns {
 
     /// Addresses to dial, at least one, IPv4 first. `checked`: whether the network policy applies (not to a proxy, which the
     /// operator named).
-    pub(super) async fn addresses(self: Arc<Self>, host: String, port: u16, named: bool, checked: bool) -> Result<Vec<SocketAddr>, DnsFailure> {
+    pub(super) async fn addresses(
+        self: Arc<Self>,
+        host: String,
+        port: u16,
+        named: bool,
+        checked: bool,
+    ) -> Result<Vec<SocketAddr>, DnsFailure> {
         let mut named = named;
         let found: Arc<[IpAddr]> = if let Ok(ip) = host.trim_matches(['[', ']']).parse::<IpAddr>() {
             Arc::new([ip])
         } else if let Some(ip) = self.overridden(&host, port) {
             named = true;
             Arc::new([ip])
+        } else if let Some(known) = self.known(&host) {
+            known
         } else {
             self.flight(&host).await?
         };
@@ -122,6 +138,23 @@ impl Dns {
         }
         allowed.sort_by_key(IpAddr::is_ipv6);
         Ok(allowed.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect())
+    }
+
+    fn known(&self, host: &str) -> Option<Arc<[IpAddr]>> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(host).filter(|(_, until)| *until > Instant::now()).map(|(ips, _)| Arc::clone(ips))
+    }
+
+    fn learn(&self, host: &str, ips: &Arc<[IpAddr]>, ttl: Duration) {
+        let now = Instant::now();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= MAX_KNOWN {
+            known.retain(|_, (_, until)| *until > now);
+        }
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
+        known.insert(host.into(), (Arc::clone(ips), now + ttl.clamp(Duration::from_secs(1), MAX_TTL)));
     }
 
     fn flight(self: &Arc<Self>, host: &str) -> Flight {
@@ -165,14 +198,18 @@ impl Dns {
             }
         };
         match tokio::time::timeout(self.limit, ask).await {
-            Ok(Ok(ips)) => Ok(ips.into()),
+            Ok(Ok((ips, ttl))) => {
+                let ips = ips.into();
+                self.learn(host, &ips, ttl);
+                Ok(ips)
+            }
             Ok(Err((reason, why))) => Err(fail(reason, &why)),
             Err(_) => Err(fail(Reason::DnsTimeout, "no name server answered in time")),
         }
     }
 
     /// A and AAAA side by side: one usable answer is enough, the other is waited for 50 ms.
-    async fn both(&self, name: &Name) -> Result<Vec<IpAddr>, (Reason, String)> {
+    async fn both(&self, name: &Name) -> Result<(Vec<IpAddr>, Duration), (Reason, String)> {
         let usable = |l: &Result<Lookup, NetError>| l.as_ref().is_ok_and(|l| l.answers().iter().any(|r| r.data.ip_addr().is_some()));
         let mut a = Box::pin(self.resolver.ipv4_lookup(name.clone()));
         let mut b = Box::pin(self.resolver.ipv6_lookup(name.clone()));
@@ -188,15 +225,22 @@ impl Dns {
             }
         };
         let mut ips = Vec::new();
+        let mut ttl = MAX_TTL;
         let mut troubles = Vec::new();
         for lookup in std::iter::once(first).chain(second) {
             match lookup {
-                Ok(l) => ips.extend(l.answers().iter().filter_map(|r| r.data.ip_addr())),
+                Ok(l) => {
+                    let before = ips.len();
+                    ips.extend(l.answers().iter().filter_map(|r| r.data.ip_addr()));
+                    if ips.len() > before {
+                        ttl = ttl.min(l.valid_until().saturating_duration_since(Instant::now().into_std()));
+                    }
+                }
                 Err(e) => troubles.push(self.tell(&e)),
             }
         }
         if !ips.is_empty() {
-            return Ok(ips);
+            return Ok((ips, ttl));
         }
         // What may pass by itself goes before what is final; NXDOMAIN only where nothing else was said.
         let weight = |r: &Reason| match r {

@@ -112,7 +112,7 @@ impl Inner {
         if let Some(ip) = literal
             && !self.policy.allows(ip, req.named)
         {
-            return Err(blocked(ip));
+            return Err(Box::new(blocked(ip)));
         }
         let proxy = self.proxies.route(&req.url, began);
         let pair = proxy.map_or(&self.direct, |i| &self.via[i]);
@@ -156,7 +156,8 @@ impl Inner {
                 let sent = if lone && !made { Sent::No } else { Sent::Maybe };
                 let limit = self.plan.first_byte_timeout.min(self.plan.total_timeout);
                 let message = format!("{}: no answer began within {limit:?}", printable(&shown(&url, port)));
-                return Err(Box::new(Failure { sent, reused: !made, ..Failure::unsent(Reason::FirstByteTimeout, message) }));
+                let reused = !made && sent == Sent::Maybe;
+                return Err(Box::new(Failure { sent, reused, ..Failure::unsent(Reason::FirstByteTimeout, message) }));
             }
         };
         let headers_at = self.clock.now();
@@ -217,7 +218,8 @@ impl Inner {
 
 /// The address's port, where it is one that http can send.
 fn check_address(url: &Url) -> Result<u16, Box<Failure>> {
-    let bad = |what: &str| Box::new(Failure::unsent(Reason::BadInput, format!("{}: {what}", printable(url.host_str().unwrap_or("address")))));
+    let bad =
+        |what: &str| Box::new(Failure::unsent(Reason::BadInput, format!("{}: {what}", printable(url.host_str().unwrap_or("address")))));
     if !matches!(url.scheme(), "http" | "https") {
         return Err(bad("the address is not http or https"));
     }
@@ -237,8 +239,8 @@ fn literal(url: &Url) -> Option<IpAddr> {
     }
 }
 
-fn blocked(ip: IpAddr) -> Box<Failure> {
-    Box::new(Failure::unsent(Reason::BlockedAddress, format!("{ip} is not in the public internet")))
+fn blocked(ip: IpAddr) -> Failure {
+    Failure::unsent(Reason::BlockedAddress, format!("{ip} is not in the public internet"))
 }
 
 fn shown(url: &Url, port: u16) -> String {

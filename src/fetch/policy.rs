@@ -12,7 +12,7 @@ pub struct Policy {
 
 /// Ranges of IANA's special-purpose registry that are no public server, IPv4.
 const PRIVATE_V4: &[(Ipv4Addr, u8)] = &[
-    (Ipv4Addr::new(0, 0, 0, 0), 8),
+    (Ipv4Addr::UNSPECIFIED, 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
@@ -31,7 +31,7 @@ const PRIVATE_V4: &[(Ipv4Addr, u8)] = &[
 
 /// The same for IPv6, without the ranges that carry an IPv4 address (see [`inner_v4`]).
 const PRIVATE_V6: &[(Ipv6Addr, u8)] = &[
-    (Ipv6Addr::new(0, 0, 0, 0, 0, 0, 0, 0), 96),
+    (Ipv6Addr::UNSPECIFIED, 96),
     (Ipv6Addr::new(0, 0, 0, 0, 0xffff, 0, 0, 0), 96),
     (Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 64),
     (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23),
@@ -99,12 +99,8 @@ fn effective(ip: IpAddr) -> IpAddr {
 /// The IPv4 address within a v4-mapped (`::ffff:0:0/96`), NAT64 (`64:ff9b::/96`, and the local `64:ff9b:1::/48`, RFC 6052
 /// with its /96 form) or 6to4 (`2002::/16`, RFC 3056) address.
 fn inner_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
-    let s = ip.segments();
-    let pair = |a: u16, b: u16| {
-        let ([a, b], [c, d]) = (a.to_be_bytes(), b.to_be_bytes());
-        Ipv4Addr::new(a, b, c, d)
-    };
-    match s {
+    let pair = |high: u16, low: u16| Ipv4Addr::from_bits(u32::from(high) << 16 | u32::from(low));
+    match ip.segments() {
         [0, 0, 0, 0, 0, 0xffff, a, b] | [0x64, 0xff9b, 0, 0, 0, 0, a, b] | [0x64, 0xff9b, 1, _, _, _, a, b] | [0x2002, a, b, ..] => {
             Some(pair(a, b))
         }

@@ -13,19 +13,16 @@ use url::{Host, Url};
 
 /// First rest of a proxy that fails, doubled with each further failure.
 const REST: Duration = Duration::from_secs(30);
-const LONGEST_REST: Duration = Duration::from_secs(3600);
+const LONGEST_REST: Duration = Duration::from_hours(1);
 /// This many 407 in a row end a proxy.
 const MAX_407: u32 = 5;
 
 /// One proxy.
-#[derive(Clone)]
 pub(super) struct ProxyAddr {
     /// With userinfo: for the wire only.
     pub(super) url: Url,
     /// Host and port, for messages.
     pub(super) shown: String,
-    /// Resolves the target's name itself (HTTP and `socks5h`).
-    pub(super) resolves: bool,
 }
 
 /// The proxies of a run.
@@ -144,16 +141,15 @@ fn parse(text: &str) -> Result<ProxyAddr, SetupError> {
     };
     let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     let url = Url::parse(&full).map_err(|e| bad(&e.to_string()))?;
-    let (resolves, port) = match url.scheme() {
-        "http" => (true, 80),
-        "https" => (true, 443),
-        "socks5h" => (true, 1080),
-        "socks5" => (false, 1080),
+    let port = match url.scheme() {
+        "http" => 80,
+        "https" => 443,
+        "socks5" | "socks5h" => 1080,
         other => return Err(bad(&format!("scheme {other} is not one of http, https, socks5, socks5h"))),
     };
     let host = url.host_str().filter(|h| !h.is_empty()).ok_or_else(|| bad("no host"))?;
     let shown = format!("{}:{}", printable(host), url.port().unwrap_or(port));
-    Ok(ProxyAddr { shown, resolves, url })
+    Ok(ProxyAddr { url, shown })
 }
 
 /// `NO_PROXY` by curl's rules: commas or blanks between; a name matches itself and what ends in it at a label, with or without a leading

@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests own their tasks and read the time")]
 
 mod bodies;
+mod cost;
 mod names;
 mod proxies;
 mod shapes;

@@ -109,7 +109,9 @@ async fn one_usable_answer_is_enough() {
         ("dead", ips(&["127.0.0.1", "::2"])),
     ])
     .await;
-    for host in ["good.test", "good.test.", "GOOD.test", "v4nx.test", "v4fail.test", "v4silent.test", "_odd_-.test", "-dash.test", "dead.test"] {
+    for host in
+        ["good.test", "good.test.", "GOOD.test", "v4nx.test", "v4fail.test", "v4silent.test", "_odd_-.test", "-dash.test", "dead.test"]
+    {
         let a = answer(&f, get(format!("http://{host}:{}/", origin.addr.port()))).await;
         assert_eq!(a.remote, Some(origin.addr), "{host}");
     }

@@ -41,7 +41,7 @@ async fn answers_that_are_no_http() {
         let e = breaks(reply, Then::Close).await;
         assert_eq!(e.reason, Reason::ProtocolError, "{reply}: {}", e.message);
     }
-    let many: String = (0..600).map(|i| format!("X-{i}: y\r\n")).collect();
+    let many = (0..600).fold(String::new(), |all, i| all + &format!("X-{i}: y\r\n"));
     assert_eq!(breaks(format!("HTTP/1.1 200 OK\r\n{many}\r\n"), Then::Close).await.reason, Reason::ProtocolError);
     let large = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "y".repeat(1 << 20));
     assert_eq!(breaks(large, Then::Close).await.reason, Reason::ProtocolError);
@@ -55,7 +55,10 @@ async fn bodies_that_are_cut() {
     assert_eq!(e.headers.unwrap()["retry-after"], "7");
     assert_eq!(breaks("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", Then::Reset).await.reason, Reason::BodyTruncated);
     assert_eq!(breaks("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc", Then::Close).await.reason, Reason::BodyTruncated);
-    assert_eq!(breaks("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", Then::Close).await.reason, Reason::BodyTruncated);
+    assert_eq!(
+        breaks("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", Then::Close).await.reason,
+        Reason::BodyTruncated
+    );
     assert_eq!(breaks("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nabc", Then::Close).await.reason, Reason::ProtocolError);
 }
 
@@ -115,8 +118,8 @@ async fn a_drip_ends_at_the_total_time() {
 #[tokio::test(start_paused = true)]
 async fn a_body_below_the_minimum_rate_is_too_slow() {
     let addr = drip(b"x", Duration::from_secs(1)).await;
-    let patient = RequestPlan { total_timeout: Duration::from_secs(600), first_byte_timeout: Duration::from_secs(600), ..plan() };
-    let patient = RequestPlan { connect_timeout: Duration::from_secs(600), ..patient };
+    let patient = RequestPlan { total_timeout: Duration::from_mins(10), first_byte_timeout: Duration::from_mins(10), ..plan() };
+    let patient = RequestPlan { connect_timeout: Duration::from_mins(10), ..patient };
     let e = failure(&fetcher(&patient), get(format!("http://{addr}/"))).await;
     assert_eq!(e.reason, Reason::SlowBody, "{}", e.message);
 }
@@ -181,7 +184,7 @@ async fn heads_as_the_web_has_them() {
         assert_eq!((a.status, a.body.as_slice(), a.wire_bytes), (200, b"ok".as_slice(), 2), "{reply}");
         assert!(a.warnings.is_empty());
     }
-    let many: String = (0..500).map(|i| format!("X-{i}: y\r\n")).collect();
+    let many = (0..500).fold(String::new(), |all, i| all + &format!("X-{i}: y\r\n"));
     let origin = Origin::reply(format!("HTTP/1.1 200 OK\r\n{many}Content-Length: 2\r\n\r\nok"), Then::Keep).await;
     assert_eq!(answer(&fetcher(&plan()), get(origin.url())).await.headers.len(), 501);
 }

@@ -123,7 +123,9 @@ async fn what_is_no_tls_is_a_handshake() {
     let e = failure(&f, get(format!("https://{addr}/"))).await;
     assert_eq!((e.reason, e.sent), (Reason::TlsHandshake, Sent::No), "{}", e.message);
     // one that says nothing at all
-    let e = failure(&fetcher(&RequestPlan { connect_timeout: Duration::from_millis(200), ..plan() }), get(format!("https://{}/", plain.addr))).await;
+    let e =
+        failure(&fetcher(&RequestPlan { connect_timeout: Duration::from_millis(200), ..plan() }), get(format!("https://{}/", plain.addr)))
+            .await;
     assert_eq!((e.reason, e.sent), (Reason::ConnectTimeout, Sent::No), "{}", e.message);
 }
 
@@ -206,9 +208,11 @@ async fn http2_by_alpn_on_one_connection() {
 #[tokio::test]
 async fn http2_streams_that_break() {
     let ours = authority();
-    for (does, reason, sent) in
-        [(H2::Refuse, Reason::ConnClosed, Sent::No), (H2::Reset, Reason::ConnReset, Sent::Maybe), (H2::Cut, Reason::BodyTruncated, Sent::Maybe)]
-    {
+    for (does, reason, sent) in [
+        (H2::Refuse, Reason::ConnClosed, Sent::No),
+        (H2::Reset, Reason::ConnReset, Sent::Maybe),
+        (H2::Cut, Reason::BodyTruncated, Sent::Maybe),
+    ] {
         let addr = h2_server(&ours, does).await;
         let e = failure(&ours.trusted(), get(format!("https://{addr}/"))).await;
         assert_eq!((e.reason, e.sent), (reason, sent), "{}", e.message);
