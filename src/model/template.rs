@@ -149,7 +149,10 @@ impl Template {
             let from = out[..start].rfind('/').map_or(0, |i| i + 1);
             let to = out[end..].find(['/', '?', '#']).map_or(out.len(), |i| end + i);
             if is_dots(&out[from..to]) {
-                return Err(TemplateError::Value(format!("column {name:?} gives the path segment {:?}, which would climb", &out[from..to])));
+                return Err(TemplateError::Value(format!(
+                    "column {name:?} gives the path segment {:?}, which would climb",
+                    &out[from..to]
+                )));
             }
         }
         Ok(out)
