@@ -3,8 +3,9 @@
 use super::address::{Address, find_address, is_own, list, own_notice, resolve};
 use super::error::{InputError, head};
 use super::format::Format;
-use super::lines::{Cursor, Found, Line, count_ends, find_line, text_of};
+use super::lines::{Cursor, Found, Line, MAX_RECORD, count_ends, find_line, text_of};
 use super::reader::{Asides, InputRecord};
+use super::source::Source;
 use super::split::{Dialect, Split, Splitter};
 use crate::model::plan::InputPlan;
 use crate::model::{Columns, TemplateError, trim_address};
@@ -97,12 +98,13 @@ impl Delimited {
                     return Ok(Some(record));
                 }
                 Split::Unclosed { at } => {
-                    let bytes = self.cursor.source.available();
-                    let before = count_ends(&bytes[..at]);
+                    let bytes = &self.cursor.source.available()[..at];
+                    let before = count_ends(bytes);
                     let opens = self.cursor.line + before + 1;
                     let what = format!("the quote that opens at line {opens} does not close before a delimiter or a line end");
-                    let from = bytes[..at].iter().rposition(|b| matches!(b, b'\n' | b'\r')).map_or(0, |i| i + 1);
-                    let shown = first_line(&bytes[from..]);
+                    let from = bytes.iter().rposition(|b| matches!(b, b'\n' | b'\r')).map_or(0, |i| i + 1);
+                    fill(&mut self.cursor.source, from);
+                    let shown = first_line(&self.cursor.source.available()[from..]);
                     let record = self.bad(self.cursor.bad(&what, shown), head(shown));
                     self.cursor.source.consume(at);
                     self.cursor.line += before;
@@ -161,9 +163,18 @@ impl Delimited {
     }
 }
 
+/// Bytes of a line that a message may want to quote.
+const QUOTED: usize = 1000;
+
+/// Brings what a message quotes of the line at `from` into the window. A failure is told to whoever needs more.
+fn fill(source: &mut Source, from: usize) {
+    let wants = |bytes: &[u8]| bytes.len() < QUOTED && !bytes.iter().any(|b| matches!(b, b'\n' | b'\r'));
+    while wants(&source.available()[from..]) && source.more().unwrap_or(false) {}
+}
+
 /// Bytes up to the first line end.
 fn first_line(bytes: &[u8]) -> &[u8] {
-    let bytes = &bytes[..bytes.len().min(1000)];
+    let bytes = &bytes[..bytes.len().min(QUOTED)];
     &bytes[..bytes.iter().position(|b| matches!(b, b'\n' | b'\r')).unwrap_or(bytes.len())]
 }
 
@@ -189,16 +200,7 @@ fn dialect_of(cursor: &mut Cursor, format: Format, asides: &mut Asides) -> Resul
             cursor.take(line);
             return Ok(dialect);
         }
-        let (mut quoted, mut commas, mut semicolons, mut tabs) = (false, 0, 0, 0);
-        for b in bytes {
-            match b {
-                b'"' => quoted = !quoted,
-                b',' if !quoted => commas += 1,
-                b';' if !quoted => semicolons += 1,
-                b'\t' if !quoted => tabs += 1,
-                _ => {}
-            }
-        }
+        let [commas, semicolons, tabs] = count_delimiters(&mut cursor.source)?;
         if format == Format::Csv && commas == 0 && semicolons + tabs > 0 {
             let (delimiter, name) = if semicolons >= tabs { (b';', "semicolons") } else { (b'\t', "tabs") };
             asides
@@ -207,6 +209,31 @@ fn dialect_of(cursor: &mut Cursor, format: Format, asides: &mut Asides) -> Resul
             return Ok(Dialect { delimiter, spans });
         }
         return Ok(Dialect { delimiter: own, spans });
+    }
+}
+
+/// Commas, semicolons and tabs outside of quotes in the record at the front.
+fn count_delimiters(source: &mut Source) -> Result<[usize; 3], InputError> {
+    loop {
+        let (mut quoted, mut counts, mut ended, mut last) = (false, [0; 3], false, b',');
+        for b in source.available() {
+            match b {
+                b'"' => quoted = !quoted && matches!(last, b',' | b';' | b'\t' | b'"'),
+                _ if quoted => {}
+                b',' => counts[0] += 1,
+                b';' => counts[1] += 1,
+                b'\t' => counts[2] += 1,
+                b'\n' | b'\r' => {
+                    ended = true;
+                    break;
+                }
+                _ => {}
+            }
+            last = *b;
+        }
+        if ended || source.available().len() > MAX_RECORD || !source.more()? {
+            return Ok(counts);
+        }
     }
 }
 
@@ -226,7 +253,8 @@ fn read_header(cursor: &mut Cursor, splitter: &mut Splitter) -> Result<Option<Ve
                     continue;
                 }
                 if bytes.contains(&0) {
-                    return Err(wrong(cursor, "holds a NUL byte"));
+                    let message = format!("the header in line {} holds a NUL byte", cursor.line + 1);
+                    return Err(InputError::hinted(&cursor.source.file, message, "if the file is UTF-16, save it as UTF-8"));
                 }
                 let Ok(text) = std::str::from_utf8(bytes) else {
                     return Err(InputError::hinted(

@@ -26,7 +26,6 @@ pub enum InputError {
         /// Decoded bytes read before.
         offset: u64,
         /// What it said.
-        #[source]
         cause: io::Error,
     },
     /// A compressed file that ends too early or holds something else. Records before the offset were returned.
@@ -37,7 +36,6 @@ pub enum InputError {
         /// Decoded bytes before the tear.
         offset: u64,
         /// What the decoder said.
-        #[source]
         cause: io::Error,
     },
     /// What was read in an earlier run is no longer what stands there.

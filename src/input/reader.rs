@@ -76,8 +76,16 @@ pub fn open(plan: &InputPlan, resume: Option<&Position>) -> Result<Reader, Input
 
 fn open_file(path: &Path, plan: &InputPlan, resume: Option<&Position>, asides: &mut Asides) -> Result<Kind, InputError> {
     let file = crate::model::printable(&path.to_string_lossy());
-    if path.is_dir() {
+    let kind = std::fs::metadata(path).map(|m| m.file_type());
+    if kind.as_ref().is_ok_and(std::fs::FileType::is_dir) {
         return Err(InputError::wrong(&file, "is a folder, not a file"));
+    }
+    // To open a pipe without a writer would wait forever.
+    if let (Some(position), Ok(kind)) = (resume, kind)
+        && !kind.is_file()
+    {
+        let what = "it is no regular file, so what was read cannot be found again".to_owned();
+        return Err(InputError::Changed { file, row: position.row, what });
     }
     let (format, codec) = format_of(&file)?;
     // Where no record was returned, a header may not have been there yet either.

@@ -17,6 +17,19 @@ const MARK: usize = 4096;
 /// Consumed bytes after which they are hashed.
 const HASH_STEP: usize = 16 * 1024;
 
+#[cfg(test)]
+thread_local! {
+    /// Lets a test put the edges of reads anywhere.
+    pub(super) static READ_SIZE: std::cell::Cell<usize> = const { std::cell::Cell::new(READ) };
+}
+
+fn read_size() -> usize {
+    #[cfg(test)]
+    return READ_SIZE.get();
+    #[cfg(not(test))]
+    READ
+}
+
 /// What bytes come from.
 enum Stream {
     Plain(File),
@@ -127,7 +140,7 @@ impl Source {
             return Err(read_error(&self.file, self.base + self.end as u64, self.compressed(), again));
         }
         self.make_room();
-        let room = &mut self.buf[self.end..self.end + READ];
+        let room = &mut self.buf[self.end..self.end + read_size()];
         let read = loop {
             let read = match &mut self.stream {
                 Stream::Plain(f) => f.read(room),
@@ -193,9 +206,11 @@ impl Source {
         self.hashed = self.start;
         // A window that one huge record blew up goes back to its size.
         let need = (self.end + READ).max(3 * READ);
-        if self.buf.len() < need || self.buf.len() > 4 * need {
-            self.buf.resize(need, 0);
-            self.buf.shrink_to(need);
+        if self.buf.len() < need {
+            self.buf.resize(need.max(2 * self.buf.len()), 0);
+        } else if self.buf.len() > 4 * need {
+            self.buf.truncate(need);
+            self.buf.shrink_to_fit();
         }
     }
 

@@ -44,11 +44,12 @@ impl Text {
             let bytes = &self.cursor.source.available()[..line.len];
             let (body, shown) = match text_of(bytes) {
                 Ok(text) => {
-                    let text = trim_address(text);
-                    if text.is_empty() || text.starts_with('#') {
+                    let begin = text.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '\u{200b}' | '\u{feff}'));
+                    if begin.is_empty() || begin.starts_with('#') {
                         self.cursor.take(line);
                         continue;
                     }
+                    let text = trim_address(begin);
                     let made = match &self.template {
                         None => Ok(text.to_owned()),
                         Some(t) => t.render_url_with(|_| Some(Cow::Borrowed(text))),

@@ -131,8 +131,13 @@ impl Template {
                 Part::Text(text) => out.push_str(text),
                 Part::Place { name, at } => {
                     let text = value(name).ok_or_else(|| TemplateError::Unknown(name.clone()))?;
-                    if text.is_empty() && matches!(at, Where::Path | Where::Authority) {
-                        return Err(TemplateError::Value(format!("column {name:?} is empty and stands in the path of the address")));
+                    let place = match at {
+                        Where::Path => "path",
+                        Where::Authority => "host",
+                        Where::Raw | Where::Query | Where::Fragment => "",
+                    };
+                    if text.is_empty() && !place.is_empty() {
+                        return Err(TemplateError::Value(format!("column {name:?} is empty and stands in the {place} of the address")));
                     }
                     let start = out.len();
                     match at {

@@ -46,6 +46,9 @@ fn another_delimiter_is_found_in_the_header_and_told() {
         assert_eq!(columns(&records[0]), r#"{"id":"1,5","url":"http://h/1"}"#);
         assert!(reader.notices()[0].contains(name));
     }
+    let spread = csv("\"a,\nb\";url\n1;http://h/1\n");
+    assert_eq!((spread.0.columns(), told(&spread.1)), (&["a,\nb".to_owned(), "url".to_owned()][..], vec![(1, 3, "http://h/1")]));
+    assert_eq!(csv("5\" pipe;url\n1;http://h/1\n").0.columns(), ["5\" pipe", "url"]);
     let quoted = csv("\"a;b\",url\n1,http://h/1\n").0;
     assert_eq!(quoted.columns(), ["a;b", "url"]);
 }

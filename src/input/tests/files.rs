@@ -1,4 +1,5 @@
 use super::*;
+use crate::input::error::read_error;
 use std::os::unix::fs::PermissionsExt;
 
 #[test]
@@ -47,7 +48,7 @@ fn what_cannot_be_opened_is_wrong_input_and_says_why() {
         assert!(open(&plan(&path), None).err().unwrap().to_string().ends_with("is empty"));
     }
     let locked = place.put("l.txt", "http://h/");
-    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0)).unwrap();
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o000)).unwrap();
     // Root reads everything.
     if let Err(error) = open(&plan(&locked), None) {
         assert!(error.to_string().contains("permission"), "{error}");
@@ -175,4 +176,36 @@ fn the_first_record_needs_one_read() {
     let mut reader = open(&plan(&path), None).unwrap();
     reader.next().unwrap();
     assert!(reader.read_bytes() <= 64 * 1024);
+}
+
+#[test]
+fn a_pipe_is_read_as_it_comes_and_is_not_gone_on_with() {
+    let place = Place::new();
+    let path = place.0.path().join("p.jsonl");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let end = path.clone();
+    let writer = std::thread::spawn(move || std::fs::write(end, "{\"url\":\"http://h/1\"}\n{\"url\":\"http://h/2\"}\n").unwrap());
+    let mut reader = open(&plan(&path), None).unwrap();
+    assert_eq!(reader.columns(), ["url"]);
+    assert_eq!(told(&rest(&mut reader)), [(1, 1, "http://h/1"), (2, 2, "http://h/2")]);
+    writer.join().unwrap();
+    let error = open(&plan(&path), Some(&reader.position())).err().unwrap();
+    assert!(matches!(error, InputError::Changed { row: 2, .. }), "{error}");
+}
+
+#[test]
+fn a_failing_machine_is_told_from_wrong_data() {
+    let eio = || std::io::Error::from_raw_os_error(5);
+    let decoder = std::io::Error::new(std::io::ErrorKind::UnexpectedEof, "cut");
+    let io = read_error("a.txt.gz", 7, true, eio());
+    assert!(io.is_io() && io.hint().is_none());
+    assert!(io.to_string().starts_with("a.txt.gz: cannot be read at offset 7: "), "{io}");
+    assert!(!read_error("a.txt.gz", 7, true, decoder).is_io());
+}
+
+#[test]
+fn a_reader_can_be_given_to_another_thread() {
+    fn sendable<T: Send>() {}
+    sendable::<Reader>();
+    sendable::<InputError>();
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::input::source::READ_SIZE;
 use proptest::prelude::*;
 
 /// Cells that hurt: delimiters, quotes, line ends, blanks, letters of all lengths.
@@ -88,6 +89,29 @@ proptest! {
             }
             let content = if name.contains("tsv") { content } else { content.replacen(",a\turl", ",a", 1) };
             resumes_anywhere(&place.put(name, content))?;
+        }
+    }
+
+    #[test]
+    fn edges_of_reads_are_nowhere_to_be_seen(rows in table(), crlf: bool, size in prop_oneof![1usize..12, 12usize..200], tail in "[a-z\",\r\n\t]{0,40}") {
+        let place = Place::new();
+        let mut content = written(&rows, crlf);
+        content.extend(tail.bytes());
+        for name in ["a.csv", "a.tsv", "a.txt", "a.jsonl", "a.csv.gz"] {
+            if name == "a.tsv" {
+                content.splice(..0, b"url\n".iter().copied());
+            }
+            let path = place.put(name, &content);
+            let mut whole = open(&plan(&path), None).unwrap();
+            let want = rest(&mut whole);
+            READ_SIZE.set(size);
+            let mut reader = open(&plan(&path), None).unwrap();
+            let got = rest(&mut reader);
+            let position = reader.position();
+            READ_SIZE.set(64 * 1024);
+            prop_assert_eq!(got, want, "{}", name);
+            prop_assert_eq!(position, whole.position());
+            prop_assert_eq!(reader.warnings(), whole.warnings());
         }
     }
 

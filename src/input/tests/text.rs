@@ -39,6 +39,8 @@ fn a_crlf_over_the_edge_of_a_read_is_one_line_end() {
 #[test]
 fn white_space_and_angle_brackets_around_an_address_are_trimmed() {
     assert_eq!(lines("\u{a0} <http://h/1>\u{200b}\n"), of(&[(1, 1, "http://h/1")]));
+    // Brackets around nothing, or around what looks like a comment, are still a record.
+    assert_eq!(lines("<>\n<#a>\n\u{200b}\n\u{feff}# a\n"), of(&[(1, 1, ""), (2, 2, "#a")]));
 }
 
 #[test]
