@@ -111,8 +111,7 @@ impl Writer {
         {
             let fate = self.count_skip(&Reason::Duplicate)?;
             self.account.duplicates += 1;
-            let entry =
-                NewEntry { row, url: &body.url, host: Some(host), via: None, seed: None, depth: 0, columns: None, fate };
+            let entry = NewEntry { row, url: &body.url, host: Some(host), via: None, seed: None, depth: 0, columns: None, fate };
             self.frontier.insert(&self.conn, &entry).map_err(&db)?;
             let message = format!("the same request as record {}", known.row);
             self.skip_record(row, &columns, &body.url, &Reason::Duplicate, &message, Some(known.row))?;
@@ -127,8 +126,7 @@ impl Writer {
             return Ok(Offered::New(None));
         }
         self.frontier.hold(id, Held { host, prio: 0, place: Place::Ready, row, seed: id });
-        let lease =
-            Lease { entry: EntryId(id), host: HostId(host), row, url: body.url, columns, via: None, depth: 0, state: None };
+        let lease = Lease { entry: EntryId(id), host: HostId(host), row, url: body.url, columns, via: None, depth: 0, state: None };
         Ok(Offered::New(Some(Box::new(lease))))
     }
 
@@ -149,8 +147,7 @@ impl Writer {
         let (row, seed) = self.frontier.parent(&self.conn, via).map_err(&db)?;
         self.account.discovered += 1;
         self.worked = true;
-        let entry =
-            NewEntry { row, url: &body.url, host: Some(host), via: Some(via.0), seed: Some(seed), depth, columns: None, fate: 0 };
+        let entry = NewEntry { row, url: &body.url, host: Some(host), via: Some(via.0), seed: Some(seed), depth, columns: None, fate: 0 };
         let id = self.frontier.insert(&self.conn, &entry).map_err(&db)?;
         self.frontier.enqueue(&self.conn, id, host, depth).map_err(&db)?;
         if !hand {

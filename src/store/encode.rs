@@ -374,7 +374,10 @@ mod tests {
         let mut text = String::from_utf8(e.results_header()).unwrap();
         text.push_str(&encoded(&e, &c, &[("title".into(), json!("=1+1")), ("tags".into(), json!(["a", 1]))]));
         let mut reader = csv::Reader::from_reader(text.as_bytes());
-        assert_eq!(reader.headers().unwrap().iter().collect::<Vec<_>>(), ["id", "note", "title", "tags", "_row", "_url", "_status", "_via"]);
+        assert_eq!(
+            reader.headers().unwrap().iter().collect::<Vec<_>>(),
+            ["id", "note", "title", "tags", "_row", "_url", "_status", "_via"]
+        );
         let record = reader.records().next().unwrap().unwrap();
         assert_eq!(
             record.iter().collect::<Vec<_>>(),
@@ -402,7 +405,8 @@ mod tests {
     #[test]
     fn skipped_record_renames_columns_that_clash() {
         let c = columns(r#"{"status":"new","id":1}"#);
-        let attempts = [AttemptRecord { n: 1, start: "s".into(), ms: 2, outcome: "http-500".into(), status: Some(500), wait_ms: 0, charged: true }];
+        let attempts =
+            [AttemptRecord { n: 1, start: "s".into(), ms: 2, outcome: "http-500".into(), status: Some(500), wait_ms: 0, charged: true }];
         let mut record = SkippedRecord {
             columns: &c,
             row: 3,

@@ -119,7 +119,9 @@ impl OpenError {
         match self {
             Self::InUse { .. } => Some("wait until the other run ends, or stop it"),
             Self::Newer { .. } => Some("update gleaner, or start over with --fresh, which renames what is there"),
-            Self::Damaged { .. } => Some("bring the state folder back from a backup, or start over with --fresh, which renames what is there"),
+            Self::Damaged { .. } => {
+                Some("bring the state folder back from a backup, or start over with --fresh, which renames what is there")
+            }
             Self::Frozen { .. } => Some("put the key back, or start over with --fresh, which renames what is there"),
             Self::SinkLost { .. } | Self::SinkEdited { .. } => {
                 Some("bring the file back as it was, or start over with --fresh, which renames what is there")

@@ -126,8 +126,7 @@ impl Frontier {
         if let Some(&(_, named)) = self.hosts.get(key) {
             return Ok(named);
         }
-        let named =
-            conn.prepare_cached("SELECT named FROM host WHERE key = ?1")?.query_row([key.as_str()], |r| r.get(0)).optional()?;
+        let named = conn.prepare_cached("SELECT named FROM host WHERE key = ?1")?.query_row([key.as_str()], |r| r.get(0)).optional()?;
         Ok(named.unwrap_or(false))
     }
 
@@ -172,9 +171,12 @@ impl Frontier {
             return Ok(());
         }
         conn.prepare_cached("UPDATE entry SET depth = ?2, via = ?3 WHERE id = ?1")?.execute(params![known.entry, depth, via.0])?;
-        let moved = conn
-            .prepare_cached("UPDATE todo SET prio = ?4 WHERE host = ?1 AND prio = ?2 AND entry = ?3")?
-            .execute(params![host, known.depth, known.entry, depth])?;
+        let moved = conn.prepare_cached("UPDATE todo SET prio = ?4 WHERE host = ?1 AND prio = ?2 AND entry = ?3")?.execute(params![
+            host,
+            known.depth,
+            known.entry,
+            depth
+        ])?;
         if moved == 0 {
             conn.prepare_cached("UPDATE later SET prio = ?3 WHERE host = ?1 AND entry = ?2")?.execute(params![host, known.entry, depth])?;
         }
@@ -371,7 +373,8 @@ impl Frontier {
                 .optional()?;
             next_due = first.map(Wall);
             let mut sweep = conn.prepare_cached("SELECT entry, prio, due, state FROM later WHERE host = ?1 AND due = ?2 ORDER BY entry")?;
-            let mut last = Picked { most: if want.sweep { want.per_host } else { 0 }, entries: std::mem::take(&mut picked.entries), more: false };
+            let mut last =
+                Picked { most: if want.sweep { want.per_host } else { 0 }, entries: std::mem::take(&mut picked.entries), more: false };
             if self.sweep > 0 {
                 self.pick(sweep.query([host, SWEEP])?, host, &mut last)?;
             }
@@ -424,12 +427,7 @@ impl Frontier {
 
     /// Puts skipped entries back among the ready ones, with the state they were skipped with; calls `each` with the
     /// reason's number for every one. Entries that `each` refuses stay skipped.
-    pub(super) fn revive(
-        &mut self,
-        conn: &Connection,
-        reason: i64,
-        mut each: impl FnMut(&str) -> ControlFlow<()>,
-    ) -> Result<u64> {
+    pub(super) fn revive(&mut self, conn: &Connection, reason: i64, mut each: impl FnMut(&str) -> ControlFlow<()>) -> Result<u64> {
         let mut ids = conn.prepare("SELECT e.id, e.host, e.depth, h.key FROM entry e JOIN host h ON h.id = e.host WHERE e.fate = ?1")?;
         let mut rows = ids.query([reason])?;
         let mut n = 0;
@@ -438,10 +436,8 @@ impl Frontier {
             if each(&row.get::<_, String>(3)?).is_break() {
                 continue;
             }
-            let state: Option<String> = conn
-                .prepare_cached("DELETE FROM parked WHERE entry = ?1 RETURNING state")?
-                .query_row([entry], |r| r.get(0))
-                .optional()?;
+            let state: Option<String> =
+                conn.prepare_cached("DELETE FROM parked WHERE entry = ?1 RETURNING state")?.query_row([entry], |r| r.get(0)).optional()?;
             conn.prepare_cached("UPDATE entry SET fate = ?2 WHERE id = ?1")?.execute([entry, PENDING])?;
             self.put(conn, entry, host, depth, Place::Ready, state.as_deref())?;
             self.pending += 1;

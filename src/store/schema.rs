@@ -55,7 +55,12 @@ impl Durability {
         const NETWORK: [u64; 4] = [0x6969, 0x517B, 0xFF53_4D42, 0x0102_1997];
         const SMB2: u64 = 0xFE53_4D42;
         let Ok(stat) = rustix::fs::statfs(dir) else { return Self::Wal };
-        #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast, clippy::cast_lossless, reason = "the width of f_type is the platform's own")]
+        #[allow(
+            clippy::cast_sign_loss,
+            clippy::unnecessary_cast,
+            clippy::cast_lossless,
+            reason = "the width of f_type is the platform's own"
+        )]
         let magic = (stat.f_type as u64) & 0xFFFF_FFFF;
         if NETWORK.contains(&magic) || magic == SMB2 { Self::Rollback } else { Self::Wal }
     }

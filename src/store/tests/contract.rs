@@ -354,7 +354,8 @@ async fn rows_of_a_compressed_sink_wait_for_their_member_and_others_do_not() {
     let leases = lease_all(&store).await;
     let mut committed = store.committed();
     committed.mark_unchanged();
-    let empty = Settle::Result { entry: leases[1].entry, rows: EncodedRows::default(), discovered: vec![link(leases[1].entry, 1, "http://n/")] };
+    let empty =
+        Settle::Result { entry: leases[1].entry, rows: EncodedRows::default(), discovered: vec![link(leases[1].entry, 1, "http://n/")] };
     store.settle(vec![result(&encoder, &leases[0]), empty]).await.unwrap();
     while committed.borrow_and_update().results == 0 {
         tokio::time::timeout(Duration::from_secs(5), committed.changed()).await.unwrap().unwrap();

@@ -123,7 +123,8 @@ impl World {
             Fate::Result(0) if first => Settle::Result { entry, rows: EncodedRows::default(), discovered: vec![] },
             Fate::Result(_) => Settle::Result { entry, rows: rows(if first { "whole" } else { "second" }), discovered: vec![] },
             Fate::Links(k) => {
-                let links = (0..*k).map(|i| link(entry, lease.depth + 1, &format!("http://l{}/{}", i % 2, (entry.0 * 3 + i64::from(i)) % 40)));
+                let links =
+                    (0..*k).map(|i| link(entry, lease.depth + 1, &format!("http://l{}/{}", i % 2, (entry.0 * 3 + i64::from(i)) % 40)));
                 Settle::Result { entry, rows: rows(if first { "whole" } else { "second" }), discovered: links.collect() }
             }
             Fate::Page if first => Settle::Page { entry, rows: rows("first"), state: "paged".into(), discovered: vec![] },
@@ -210,7 +211,8 @@ impl World {
         }
         let conn = rusqlite::Connection::open(self.bed.dir().join("state.db")).unwrap();
         let mut entries = conn.prepare("SELECT row, url, fate, (SELECT code FROM reason r WHERE r.id = fate) FROM entry").unwrap();
-        let entries = entries.query_map([], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, i64>(2)?, r.get::<_, Option<String>>(3)?)));
+        let entries = entries
+            .query_map([], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, String>(1)?, r.get::<_, i64>(2)?, r.get::<_, Option<String>>(3)?)));
         let (mut results, mut rows) = (0, 0);
         for entry in entries.unwrap() {
             let (row, url, fate, reason) = entry.unwrap();
