@@ -20,11 +20,14 @@ Exit codes:
   74 cannot read or write                                  75 only long waits are left
   130/143 stopped by Ctrl-C or SIGTERM, SIGHUP; the same command goes on";
 
-/// Fetches lists of URLs, crawls sites and harvests APIs into clean rows, and accounts for every input: a result, or one
-/// skipped record with its reason. Retries, rate limits and robots.txt are looked after; a run that was stopped or killed
-/// goes on with the same command.
+const ABOUT: &str = "\
+Turns lists of URLs, sites and APIs into clean rows, and accounts for every input: a result, or one skipped record with \
+its reason. Retries, rate limits and robots.txt are looked after. A run that was stopped or killed goes on with the same \
+command.";
+
+/// The whole command line.
 #[derive(Debug, Parser)]
-#[command(name = "gleaner", version, after_help = EXAMPLES, max_term_width = 110, arg_required_else_help = true)]
+#[command(name = "gleaner", version, about = ABOUT, after_help = EXAMPLES, max_term_width = 110, arg_required_else_help = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) global: Global,
@@ -66,6 +69,9 @@ pub(crate) struct Global {
     /// Write the figures of the run as one JSON object to FILE
     #[arg(long, global = true, value_name = "FILE", help_heading = "What is told")]
     pub(crate) stats: Option<PathBuf>,
+    /// Set any key of the job file, like limits.workers=8 (repeatable)
+    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = values::set)]
+    pub(crate) set: Vec<(String, String)>,
     #[command(flatten)]
     pub(crate) network: Network,
 }
@@ -74,9 +80,6 @@ pub(crate) struct Global {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "For tests and odd networks")]
 pub(crate) struct Network {
-    /// Set any key of the job file, above the file and the environment (repeatable)
-    #[arg(long, global = true, value_name = "KEY=VALUE", value_parser = values::set)]
-    pub(crate) set: Vec<(String, String)>,
     /// Repeat the random waits of a run
     #[arg(long, global = true, value_name = "N")]
     pub(crate) seed: Option<u64>,
@@ -130,9 +133,9 @@ pub(crate) struct Status {
 /// `fetch`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
-An argument that names a file is a list (.txt .csv .tsv .jsonl, also .gz and .zst); all else is an address. `-` reads
-one address a line from standard input. Rows go to standard output as JSON lines; with -o they go to a file and the
-same command goes on where it stopped.
+An argument that names a file is a list (.txt .csv .tsv .jsonl, also .gz and .zst), `-` is standard input with one address a line, \
+all else is an address. Rows go to standard output as JSON lines; with -o they go to a file and the same command goes on where it \
+stopped.
 
 Examples:
   gleaner fetch https://example.com --field title=css:title
@@ -166,7 +169,7 @@ pub(crate) struct Crawl {
     /// Links from the start at most
     #[arg(long, value_name = "N")]
     pub(crate) depth: Option<u32>,
-    /// How far the crawl goes [default: host]
+    /// How far from the start, prefix being its path up to the last slash [default: host]
     #[arg(long, value_name = "SCOPE")]
     pub(crate) scope: Option<ScopeArg>,
     /// Follow only addresses like this glob or /regex/ (repeatable)
@@ -253,24 +256,17 @@ pub(crate) struct Common {
 /// `--robots`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Robots {
-    /// Keep to it.
     Obey,
-    /// Do not ask for it.
     Ignore,
 }
 
 /// `--scope`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ScopeArg {
-    /// The start alone.
     Page,
-    /// Its host.
     Host,
-    /// Its registrable domain.
     Domain,
-    /// Its host and path up to the last slash.
     Prefix,
-    /// Everywhere.
     Any,
 }
 

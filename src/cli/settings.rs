@@ -55,7 +55,7 @@ impl Settings {
         if let Some(file) = &flags.ca_file {
             s.text("request.tls.ca_file", absolute(file)?, "--ca-file");
         }
-        for (key, value) in &flags.set {
+        for (key, value) in &global.set {
             s.put(key, Value::Typed(value.clone()), "--set");
         }
         Ok(s)

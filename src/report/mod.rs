@@ -15,7 +15,7 @@ mod verbose;
 
 pub use files::{EventsFile, check_writable, write_stats};
 pub use output::{Look, Output};
-pub use status::{StatusReport, status_text};
+pub use status::{StatusFile, StatusReport, status_text};
 pub use summary::{Ending, Places, summary};
 pub use tally::Tally;
 pub use terminal::Terminal;

@@ -3,30 +3,48 @@
 use crate::clock::Wall;
 use crate::events::{Account, Snapshot, thousands};
 use crate::model::{Reason, printable};
-use crate::report::text::{show_ms, show_rate, show_seconds, table};
+use crate::report::text::{count, show_bytes, show_ms, show_rate, show_seconds, table};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 /// What `status` knows; `--json` prints it as it is.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct StatusReport {
     /// The job's name.
     pub job: String,
-    /// `running`, `done`, `stopped`, `deferred`, or what the state says.
+    /// `running`, `done`, `stopped`, or `killed` where the last run had no end of its own.
     pub state: String,
     /// Who runs it.
     pub pid: Option<u32>,
-    /// Since when.
-    pub since: Option<Wall>,
-    /// When the figures were written.
-    pub at: Option<Wall>,
+    /// When that run began.
+    pub since: Option<String>,
+    /// When the job first ran.
+    pub started: Option<Wall>,
+    /// The exit code that it ended with, where it is done.
+    pub exit: Option<u8>,
     /// The account at the last commit.
     pub account: Account,
     /// Live figures, where a run has written some.
     pub snapshot: Option<Snapshot>,
     /// Skipped entries by reason.
     pub by_reason: BTreeMap<String, u64>,
+    /// Outputs as far as they are committed.
+    pub files: Vec<StatusFile>,
+}
+
+/// One output.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct StatusFile {
+    /// `results` or `skipped`.
+    pub name: String,
+    /// `None`: standard output.
+    pub path: Option<PathBuf>,
+    /// Committed records.
+    pub records: u64,
+    /// Committed bytes.
+    pub bytes: u64,
 }
 
 /// The report for people.
@@ -39,7 +57,7 @@ pub fn status_text(s: &StatusReport) -> String {
     if let Some(pid) = s.pid {
         let _ = write!(state, ", pid {pid}");
     }
-    if let Some(since) = s.since {
+    if let Some(since) = &s.since {
         let _ = write!(state, ", since {since}");
     }
     row("state", state);
@@ -66,8 +84,15 @@ pub fn status_text(s: &StatusReport) -> String {
             row("waiting", printable(waiting.strip_prefix("waiting: ").unwrap_or(waiting)));
         }
     }
-    if let Some(at) = s.at {
-        row("figures of", at.to_string());
+    if let Some(code) = s.exit {
+        row("exit code", code.to_string());
+    }
+    if let Some(started) = s.started {
+        row("first run", started.to_string());
+    }
+    for file in &s.files {
+        let path = file.path.as_ref().map_or("standard output".into(), |p| p.to_string_lossy());
+        row(&file.name, format!("{}  {}, {}", printable(&path), count(file.records, "record", "records"), show_bytes(file.bytes)));
     }
     let mut text = table(&rows);
     let hosts = live.filter(|_| s.state == "running").map_or(&[][..], |l| &l.hosts);
@@ -112,6 +137,7 @@ mod tests {
                 ..Snapshot::default()
             }),
             by_reason: [("http-404".to_owned(), 10)].into(),
+            files: vec![StatusFile { name: "results".into(), path: Some("out/a.csv".into()), records: 90, bytes: 2048 }],
             ..StatusReport::default()
         };
         assert_eq!(
@@ -123,6 +149,7 @@ done     100 of 200 (50%), 90 rows
 rate     12/s, eta 8s, 3 in flight
 sent     104 requests, 4 of them retries, in 9s
 waiting  hold
+results  out/a.csv  90 records, 2.0 KiB
 hosts that wait:
   h\\u{1b}[2J  hold (429)  12s
 skipped:
