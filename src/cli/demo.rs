@@ -8,7 +8,7 @@ use crate::cli::settings::Settings;
 use crate::cli::wire::{self, RunOptions};
 use crate::demo::{JOBS, Job, Site};
 use crate::events::{Stats, thousands};
-use crate::report::{Output, Tally};
+use crate::report::{Output, Tally, table, waits};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -86,7 +86,8 @@ fn tell(out: &Output, stats: &Stats, tally: &Tally) {
     let or = |text: String, none: &str| if text.is_empty() { none.to_owned() } else { text };
     out.line(&format!("  sent         {} requests in {:.1} s", thousands(stats.requests), stats.elapsed_s));
     out.line(&format!("  tried again  {}", or(tally.retried(), "nothing")));
-    out.line(&format!("  waited for   {}", or(tally.holds(), "nobody")));
+    out.line(&format!("  kept         {}", or(tally.holds(), "no pause: nobody asked for one")));
+    out.line(&format!("  waited       {}", or(waits(stats), "for nothing")));
     let skipped = stats.by_reason.iter().map(|(code, n)| format!("{code} {n}")).collect::<Vec<_>>().join(", ");
     out.line(&format!("  skipped      {}", or(skipped, "nothing")));
     out.line(&format!("  {}", stats.account()));
@@ -101,11 +102,13 @@ fn end(out: &Output, told: &[Told]) {
         thousands(requests),
         thousands(retried)
     ));
+    let mut files = Vec::new();
     for t in told {
         let (folder, stats) = (t.job.folder, &t.ended.stats);
-        out.line(&format!("  {FOLDER}/{folder}/results.csv    {} rows", thousands(stats.rows)));
-        out.line(&format!("  {FOLDER}/{folder}/skipped.jsonl  {} records", thousands(stats.skipped)));
+        files.push(vec![format!("  {FOLDER}/{folder}/results.csv"), format!("{} rows", thousands(stats.rows))]);
+        files.push(vec![format!("  {FOLDER}/{folder}/skipped.jsonl"), format!("{} records", thousands(stats.skipped))]);
     }
+    out.line(table(&files).trim_end_matches('\n'));
     // What was waited for is worth a look only where there was something.
     if told.iter().all(|t| t.tally.retried().is_empty()) {
         out.line("nothing failed this time: the site's faults come once in its life");

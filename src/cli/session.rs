@@ -32,8 +32,6 @@ pub(crate) struct Session<'a> {
 pub(crate) struct Ended {
     pub(crate) stats: Stats,
     pub(crate) exit: Exit,
-    /// An earlier run had left something.
-    pub(crate) resumed: bool,
     pub(crate) places: Places,
 }
 
@@ -68,7 +66,10 @@ impl Session<'_> {
             Ok(stats) => (stats, Ok(())),
             Err(failure) => (seen.stats(&name, clock.now().since(begin).as_secs_f64()), Err(failure)),
         };
-        let written = self.global.stats.as_ref().map(|path| write_stats(path, &stats).map_err(|e| Failure::io(path.display(), &e)));
+        // A run that did not begin (the job is in use, say) leaves the figures of another alone.
+        let ran = result.is_ok() || seen.began;
+        let written =
+            self.global.stats.as_ref().filter(|_| ran).map(|path| write_stats(path, &stats).map_err(|e| Failure::io(path.display(), &e)));
         result?;
         let exit = Exit::of(&stats);
         let exit = match written {
@@ -78,14 +79,14 @@ impl Session<'_> {
             }
             _ => exit,
         };
-        Ok(Ended { stats, exit, resumed: seen.resumed, places })
+        Ok(Ended { stats, exit, places })
     }
 }
 
 impl Ended {
     /// What the summary tells.
     pub(crate) fn ending(&self, again: Option<String>) -> Ending {
-        Ending { places: self.places.clone(), again, resumed: self.resumed, hints: Vec::new() }
+        Ending { places: self.places.clone(), again, hints: Vec::new() }
     }
 }
 
@@ -112,7 +113,7 @@ struct Last(Arc<Mutex<Seen>>);
 
 #[derive(Clone, Default)]
 struct Seen {
-    resumed: bool,
+    began: bool,
     account: Account,
     ended: Option<Box<Stats>>,
 }
@@ -127,7 +128,12 @@ impl Listener for Last {
     fn event(&self, event: &Event) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
-            Event::RunStarted { resumed, .. } => seen.resumed = *resumed,
+            Event::RunStarted { results, skipped, pending, .. } => {
+                seen.began = true;
+                seen.account = Account { results: *results, skipped: *skipped, pending: *pending, ..Account::default() };
+                // Only until the first commit tells inputs from discovered ones; it closes.
+                seen.account.inputs = results + skipped + pending;
+            }
             Event::Committed { account } => seen.account = *account,
             Event::RunEnded { stats } => seen.ended = Some(stats.clone()),
             _ => {}

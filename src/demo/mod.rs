@@ -24,3 +24,16 @@ pub const JOBS: &[Job] = &[
     Job { folder: "crawl", what: "crawling the shop", text: include_str!("crawl.toml") },
     Job { folder: "api", what: "harvesting its API", text: include_str!("api.toml") },
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn job_files_are_toml_and_name_the_site() {
+        for job in JOBS {
+            assert!(toml_span::parse(job.text).is_ok(), "{}", job.folder);
+            assert!(job.text.contains(".demo.test/"), "{}", job.folder);
+        }
+    }
+}

@@ -2,32 +2,57 @@
 
 use crate::events::{Snapshot, thousands};
 use crate::report::text::{show_rate, show_seconds};
-use std::fmt::Write as _;
 
 /// `12,345/200,000 done  812/s  retries 31  skipped 12  eta 3m 20s  waiting: 5,000/hour at api.example.com, next in 0.7 s`.
 ///
 /// A `+` behind the whole says that more may come: the input is not read to its end, or links are still being found.
 #[must_use]
 pub(crate) fn live_line(s: &Snapshot) -> String {
+    pieces(s).into_iter().map(|(_, text)| text).collect::<Vec<_>>().join("  ")
+}
+
+/// The line, then shorter ones for narrow terminals: what holds the run back stays longest, figures go first.
+#[must_use]
+pub(crate) fn live_lines(s: &Snapshot) -> Vec<String> {
+    let mut pieces = pieces(s);
+    let mut lines = vec![live_line(s)];
+    if s.waiting.is_some() {
+        for least in [Piece::Retries, Piece::Skipped, Piece::Rate, Piece::Eta] {
+            pieces.retain(|(piece, _)| *piece != least);
+            lines.push(pieces.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>().join("  "));
+        }
+    }
+    lines
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    Done,
+    Rate,
+    Retries,
+    Skipped,
+    Eta,
+    Waiting,
+}
+
+fn pieces(s: &Snapshot) -> Vec<(Piece, String)> {
     let a = &s.account;
     let more = if s.input_done && a.discovered == 0 { "" } else { "+" };
-    let mut line = format!("{}/{}{more} done", thousands(a.results + a.skipped), thousands(a.inputs + a.discovered));
-    line.push_str("  ");
-    line.push_str(&show_rate(s.rate));
+    let done = format!("{}/{}{more} done", thousands(a.results + a.skipped), thousands(a.inputs + a.discovered));
+    let mut pieces = vec![(Piece::Done, done), (Piece::Rate, show_rate(s.rate))];
     if s.retries > 0 {
-        let _ = write!(line, "  retries {}", thousands(s.retries));
+        pieces.push((Piece::Retries, format!("retries {}", thousands(s.retries))));
     }
     if a.skipped > 0 {
-        let _ = write!(line, "  skipped {}", thousands(a.skipped));
+        pieces.push((Piece::Skipped, format!("skipped {}", thousands(a.skipped))));
     }
     if let Some(eta) = s.eta_s.filter(|_| a.pending > 0 || !s.input_done) {
-        let _ = write!(line, "  eta {}", show_seconds(eta));
+        pieces.push((Piece::Eta, format!("eta {}", show_seconds(eta))));
     }
     if let Some(waiting) = &s.waiting {
-        line.push_str("  ");
-        line.push_str(waiting);
+        pieces.push((Piece::Waiting, waiting.clone()));
     }
-    line
+    pieces
 }
 
 #[cfg(test)]
@@ -50,6 +75,8 @@ mod tests {
             live_line(&s),
             "12,345/200,000 done  812/s  retries 31  skipped 12  eta 3m 20s  waiting: 5,000/hour at api.example.com, next in 0.7 s"
         );
+        let narrow = live_lines(&s);
+        assert_eq!(narrow.last().unwrap(), "12,345/200,000 done  waiting: 5,000/hour at api.example.com, next in 0.7 s");
         s = Snapshot { account: Account { inputs: 50, results: 1, ..s.account }, ..Snapshot::default() };
         assert_eq!(live_line(&s), "13/50+ done  0/s  skipped 12");
     }

@@ -16,7 +16,7 @@ mod verbose;
 pub use files::{EventsFile, check_writable, write_stats};
 pub use output::{Look, Output};
 pub use status::{StatusFile, StatusReport, status_text};
-pub use summary::{Ending, Places, summary};
+pub use summary::{Ending, Places, summary, waits};
 pub use tally::Tally;
 pub use terminal::Terminal;
 pub use text::{quoted_for_shell, table};

@@ -1,7 +1,7 @@
 //! The one way to standard output and standard error.
 
 use crate::model::printable;
-use crate::report::text::cut;
+use crate::report::text::{columns, cut};
 use std::io::{self, IsTerminal, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -111,13 +111,15 @@ impl Output {
         self.raw(|_| format!("{} ", printable(question)));
     }
 
-    /// Draws the live line anew, cut to the terminal's width.
-    pub fn draw(&self, text: &str) {
+    /// Draws the live line anew: the first of `texts` that fits the terminal, else the last one cut to its width.
+    pub fn draw(&self, texts: &[String]) {
         if !self.look.live || self.look.quiet {
             return;
         }
         // The last column stays free: a full line would wrap and leave a copy behind at each redraw.
-        let line = cut(&printable(text), width().saturating_sub(1));
+        let room = width().saturating_sub(1);
+        let texts: Vec<_> = texts.iter().map(|t| printable(t)).collect();
+        let line = texts.iter().find(|t| columns(t) <= room).or(texts.last()).map_or(String::new(), |t| cut(t, room));
         self.raw(|m| {
             m.live = true;
             format!("\r{line}\x1b[K")
@@ -216,17 +218,26 @@ pub(crate) mod tests {
     #[test]
     fn a_message_takes_the_live_line_away_first() {
         let (out, kept) = kept(Look { live: true, ..Look::default() });
-        out.draw("1 done");
+        out.draw(&["1 done".into()]);
         out.notice("hello");
         out.line("more");
         assert_eq!(kept.text(), "\r1 done\x1b[K\r\x1b[Knotice: hello\nmore\n");
     }
 
     #[test]
+    fn the_longest_line_that_fits_is_drawn() {
+        let (out, kept) = kept(Look { live: true, ..Look::default() });
+        out.draw(&["x".repeat(5000), "short".into(), "s".into()]);
+        out.draw(&["y".repeat(5000)]);
+        let text = kept.text();
+        assert!(text.starts_with("\rshort\x1b[K\ry") && text.ends_with("y…\x1b[K"), "{text}");
+    }
+
+    #[test]
     fn text_from_outside_drives_no_terminal() {
         let (out, kept) = kept(Look { live: true, colour: false, ..Look::default() });
         out.warning("a\x1b]0;owned\x07b\r\nsecond\u{202e}line");
-        out.draw("x\x1b[2J\ny");
+        out.draw(&["x\x1b[2J\ny".into()]);
         let text = kept.text();
         assert_eq!(text.matches('\x1b').count(), 1, "{text:?}");
         assert!(text.contains("\\u{1b}]0;owned\\u{7}b"), "{text:?}");
@@ -239,7 +250,7 @@ pub(crate) mod tests {
         let out = Output::to(Box::new(Gone(tries.clone())), Look { live: true, ..Look::default() });
         out.line("a");
         out.error("b", Some("c"));
-        out.draw("d");
+        out.draw(&["d".into()]);
         assert_eq!(*tries.lock().unwrap(), 1);
     }
 
@@ -249,7 +260,7 @@ pub(crate) mod tests {
         out.line("a");
         out.notice("b");
         out.hint("c");
-        out.draw("d");
+        out.draw(&["d".into()]);
         out.error("e", Some("f"));
         assert_eq!(kept.text(), "error: e\nhint: f\n");
     }

@@ -22,8 +22,6 @@ pub struct Ending {
     pub places: Places,
     /// The command that goes on with this job; `None` where nothing is kept.
     pub again: Option<String>,
-    /// An earlier run had left something.
-    pub resumed: bool,
     /// More to do next, in words.
     pub hints: Vec<String>,
 }
@@ -33,9 +31,6 @@ pub struct Ending {
 /// The account is the last line but for the hints (contract, *The account line*).
 pub fn summary(out: &Output, stats: &Stats, ending: &Ending) {
     out.clear();
-    if ending.resumed && stats.requests == 0 && stats.finish == "done" && stats.pending == 0 {
-        out.line(&format!("{} had finished before: there was nothing left to send", stats.job));
-    }
     let reasons = reasons(stats);
     if !reasons.is_empty() {
         out.line(&format!("skipped {}:", thousands(stats.skipped)));
@@ -103,7 +98,8 @@ fn sent(stats: &Stats) -> String {
 }
 
 /// `2s for holds, 1.2s for backoff`; empty where nothing was waited for.
-pub(crate) fn waits(stats: &Stats) -> String {
+#[must_use]
+pub fn waits(stats: &Stats) -> String {
     let mut by: Vec<_> = stats.waited_s.iter().filter(|(_, s)| **s >= 0.05).collect();
     by.sort_by(|a, b| b.1.total_cmp(a.1));
     let word = |cause: &str| match cause {
@@ -129,7 +125,8 @@ fn hints(stats: &Stats, ending: &Ending) -> Vec<String> {
     let stopped = stats.finish.strip_prefix("stopped:");
     match (&ending.again, stopped) {
         (Some(again), Some("interrupt" | "terminate" | "hang-up" | "failure")) => hints.push(format!("go on with: {again}")),
-        (Some(again), Some(key)) => hints.push(format!("stopped by [stop] {key}; go on with: {again}")),
+        (Some(again), Some("max_pages")) => hints.push(format!("raise [crawl] max_pages to go on with: {again}")),
+        (Some(again), Some(key)) => hints.push(format!("[stop] {key} ended the run; go on with: {again}")),
         (None, Some(_)) => hints.push("nothing is kept: the next call starts anew; -o FILE makes it resumable".to_owned()),
         (Some(again), None) if stats.finish == "deferred" => {
             hints.push(format!("only long waits are left; go on later with: {again}"));
@@ -202,13 +199,5 @@ inputs 2,000 + discovered 0 = 1,988 results + 12 skipped + 0 pending
         let last: Vec<_> = text.lines().rev().take(2).collect();
         assert_eq!(last[0], "hint: go on with: gleaner run repos.toml");
         assert!(last[1].starts_with("inputs 2,000 + "), "{text}");
-    }
-
-    #[test]
-    fn a_finished_job_says_that_nothing_was_sent() {
-        let (out, kept) = kept(Look::default());
-        let stats = Stats { requests: 0, ..stats() };
-        summary(&out, &stats, &Ending { resumed: true, ..Ending::default() });
-        assert!(kept.text().starts_with("repos had finished before: there was nothing left to send\n"), "{}", kept.text());
     }
 }

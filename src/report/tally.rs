@@ -1,6 +1,7 @@
 //! Counts what was retried and what was waited for, for an end that tells it by name.
 
 use crate::events::{Event, Listener};
+use crate::report::text::{count, show_ms};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,17 +25,12 @@ impl Tally {
         by.iter().map(|(reason, n)| format!("{n} after {reason}")).collect::<Vec<_>>().join(", ")
     }
 
-    /// `shop.demo.test asked for 1s twice (429)`; empty where nobody asked.
+    /// `2 pauses for shop.demo.test (429)`; empty where nobody asked.
     #[must_use]
     pub fn holds(&self) -> String {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let times = |n: u64| match n {
-            1 => "once".to_owned(),
-            2 => "twice".to_owned(),
-            n => format!("{n} times"),
-        };
         let one = |((key, status), (n, ms)): (&(String, u16), &(u64, u64))| {
-            format!("{key} asked for a pause {} (status {status}), {} in all", times(*n), crate::report::text::show_ms(*ms))
+            format!("{} that {key} asked for ({status}), {} in all", count(*n, "pause", "pauses"), show_ms(*ms))
         };
         counts.holds.iter().map(one).collect::<Vec<_>>().join("; ")
     }
@@ -71,6 +67,6 @@ mod tests {
             tally.event(&Event::HoldBegan { key: "h".into(), until, wait_ms: 1000, status: 429, from: "retry-after" });
         }
         assert_eq!(tally.retried(), "2 after http-503, 1 after http-500");
-        assert_eq!(tally.holds(), "h asked for a pause twice (status 429), 2s in all");
+        assert_eq!(tally.holds(), "2 pauses that h asked for (429), 2s in all");
     }
 }

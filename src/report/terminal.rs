@@ -3,7 +3,7 @@
 use crate::clock::{Clock, Moment};
 use crate::events::{Event, Listener, Snapshot, thousands};
 use crate::report::Output;
-use crate::report::live::live_line;
+use crate::report::live::{live_line, live_lines};
 use crate::report::text::show_ms;
 use crate::report::verbose::verbose_line;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -79,12 +79,16 @@ impl Terminal {
 /// What a stop is called.
 fn stopping(why: &str) -> String {
     let why = why.strip_prefix("stopped:").unwrap_or(why);
+    if let Some(what) = why.strip_prefix("deferred: ") {
+        return format!("stopping: {what}");
+    }
     match why {
         "interrupt" => "stopping: handing back what is in flight (Ctrl-C again ends at once)".to_owned(),
         "terminate" => "stopping: asked to end (SIGTERM)".to_owned(),
         "hang-up" => "stopping: the terminal went away (SIGHUP)".to_owned(),
         "deferred" => "stopping: only waits longer than [limits] max_wait are left".to_owned(),
         "failure" => "stopping: something failed".to_owned(),
+        "max_pages" => "stopping: [crawl] max_pages is reached".to_owned(),
         key => format!("stopping: [stop] {key} is reached"),
     }
 }
@@ -113,7 +117,7 @@ impl Listener for Terminal {
         if self.out.look().live {
             if shown.drawn.is_none_or(|at| now.since(at) >= REDRAW) {
                 shown.drawn = Some(now);
-                self.out.draw(&live_line(snapshot));
+                self.out.draw(&live_lines(snapshot));
             }
             return;
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// `text` cut to `columns` of a terminal, with `…` where something is missing.
 #[must_use]
 pub(crate) fn cut(text: &str, columns: usize) -> String {
-    if text.chars().map(width).sum::<usize>() <= columns {
+    if self::columns(text) <= columns {
         return text.to_owned();
     }
     let mut left = columns.saturating_sub(1);
@@ -23,6 +23,12 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
         out.push('…');
     }
     out
+}
+
+/// Columns of a terminal that `text` takes.
+#[must_use]
+pub(crate) fn columns(text: &str) -> usize {
+    text.chars().map(width).sum()
 }
 
 /// Columns that a character takes: a rough table (combining marks, East Asian wide, emoji), on the safe side.
@@ -94,7 +100,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
         for (i, cell) in row.iter().enumerate() {
-            let w = cell.chars().map(width).sum();
+            let w = columns(cell);
             match widths.get_mut(i) {
                 Some(have) => *have = (*have).max(w),
                 None => widths.push(w),
@@ -107,8 +113,7 @@ pub fn table(rows: &[Vec<String>]) -> String {
         for (i, cell) in row.iter().enumerate() {
             line.push_str(cell);
             if i + 1 < row.len() {
-                let w: usize = cell.chars().map(width).sum();
-                line.extend(std::iter::repeat_n(' ', widths[i].saturating_sub(w) + 2));
+                line.extend(std::iter::repeat_n(' ', widths[i].saturating_sub(columns(cell)) + 2));
             }
         }
         out.push_str(line.trim_end());
