@@ -139,6 +139,9 @@ impl Inner {
 
         let until = deadline.min(start + self.plan.first_byte_timeout);
         let (sent, made) = Trip::new(port, named).around(timeout_at(until, client.execute(wire))).await;
+        if made {
+            in_flight.made();
+        }
         let mut response = match sent {
             Ok(Ok(response)) => response,
             Ok(Err(e)) => {

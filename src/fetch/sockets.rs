@@ -1,10 +1,12 @@
 //! The budget of file descriptors: how many attempts may be in flight, and whose connections are kept.
 
+use super::client::IDLE;
 use crate::clock::{Clock, Moment};
 use rustix::process::{Resource, getrlimit};
+use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use url::Url;
 
@@ -20,12 +22,12 @@ const COUNT_EVERY: Duration = Duration::from_millis(50);
 const PEAK_FOR: Duration = Duration::from_secs(10);
 /// Room is left for this many attempts in flight before so many were seen.
 const PEAK_FLOOR: usize = 128;
-/// Servers remembered as asked lately.
-const RECENT: usize = 256;
+/// Servers remembered before those not asked lately are forgotten.
+const SERVERS: usize = 4096;
 
 /// Counts what is open. An upper bound is kept cheaply (last count + connections made since) and the truth asked of the kernel
-/// only where that bound comes near the limit: the client's pool has no total cap (reqwest#2424). Where sockets are tight, only the
-/// connections of servers that were asked lately are kept.
+/// only where that bound comes near the limit: the client's pool has no total cap (reqwest#2424). Where sockets are tight, a server
+/// keeps the connections that it has, one asked lately may get more, and for all others none is kept.
 pub(super) struct Sockets {
     /// Descriptors for the network.
     room: usize,
@@ -42,12 +44,21 @@ pub(super) struct Sockets {
     counted: AtomicUsize,
     counted_made: AtomicU64,
     counted_at: AtomicU64,
-    recent: Box<[AtomicU64]>,
+    servers: Mutex<HashMap<u64, Server>>,
+}
+
+/// The kept connections of one server, as far as attempts tell.
+#[derive(Clone, Copy, Default)]
+struct Server {
+    kept: usize,
+    in_use: usize,
+    last: Moment,
 }
 
 /// An attempt in flight; ends when dropped.
 pub(super) struct InFlight<'a> {
     sockets: &'a Sockets,
+    server: u64,
     /// Its connection may stay open after it.
     pub(super) keeps: bool,
 }
@@ -57,6 +68,20 @@ impl Drop for InFlight<'_> {
         self.sockets.in_flight.fetch_sub(1, Ordering::Relaxed);
         if self.keeps {
             self.sockets.keeping.fetch_sub(1, Ordering::Relaxed);
+            if let Some(server) = self.sockets.servers().get_mut(&self.server) {
+                server.in_use = server.in_use.saturating_sub(1);
+            }
+        }
+    }
+}
+
+impl InFlight<'_> {
+    /// A new connection was made for it.
+    pub(super) fn made(&self) {
+        if self.keeps
+            && let Some(server) = self.sockets.servers().get_mut(&self.server)
+        {
+            server.kept += 1;
         }
     }
 }
@@ -82,7 +107,7 @@ impl Sockets {
             counted: AtomicUsize::new(base),
             counted_made: AtomicU64::new(0),
             counted_at: AtomicU64::new(0),
-            recent: std::iter::repeat_with(AtomicU64::default).take(RECENT).collect(),
+            servers: Mutex::default(),
         }
     }
 
@@ -98,20 +123,32 @@ impl Sockets {
             self.peak.store(flying, Ordering::Relaxed);
             self.peak_at.store(now.0, Ordering::Relaxed);
         }
-        let known = self.asked_lately(url);
-        let keeps = !fresh && self.may_keep(known, now);
-        if keeps {
-            self.keeping.fetch_add(1, Ordering::Relaxed);
-        }
-        InFlight { sockets: self, keeps }
-    }
-
-    fn asked_lately(&self, url: &Url) -> bool {
         let mut hasher = DefaultHasher::new();
         (url.scheme(), url.host_str(), url.port()).hash(&mut hasher);
         let server = hasher.finish();
-        let slot = usize::try_from(server % RECENT as u64).unwrap_or(0);
-        self.recent[slot].swap(server, Ordering::Relaxed) == server
+        let mut servers = self.servers();
+        if servers.len() >= SERVERS {
+            servers.retain(|_, s| s.in_use > 0 || now.since(s.last) < IDLE);
+        }
+        let entry = servers.entry(server).or_default();
+        let known = entry.last != Moment::ZERO && now.since(entry.last) < IDLE;
+        if !known && entry.in_use == 0 {
+            // what was kept has ended by now
+            entry.kept = 0;
+        }
+        let idle = entry.kept > entry.in_use;
+        let keeps = !fresh && (idle || self.may_keep(known, now));
+        entry.last = now;
+        if keeps {
+            entry.in_use += 1;
+            self.keeping.fetch_add(1, Ordering::Relaxed);
+        }
+        drop(servers);
+        InFlight { sockets: self, server, keeps }
+    }
+
+    fn servers(&self) -> MutexGuard<'_, HashMap<u64, Server>> {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is open, what attempts in flight may yet keep, and as many attempts as lately on new connections, must fit.
@@ -123,8 +160,8 @@ impl Sockets {
         };
         let peak = self.peak.load(Ordering::Relaxed).max(PEAK_FLOOR.min(self.budget()));
         let fits = |open: usize| {
-            let roomy = open.saturating_add(self.keeping.load(Ordering::Relaxed) + 1 + peak) <= self.room;
-            roomy || (known && open <= self.room)
+            let kept = open.saturating_add(self.keeping.load(Ordering::Relaxed) + 1);
+            kept.saturating_add(peak) <= self.room || (known && kept <= self.room * 5 / 8)
         };
         if fits(open()) {
             return true;
@@ -179,9 +216,11 @@ mod tests {
     fn where_sockets_are_tight_only_servers_asked_lately_keep_theirs() {
         let s = sockets(40);
         let now = s.clock.now();
+        let few = s.enter(&url(1), false, now);
+        few.made();
+        drop(few);
         let _many: Vec<_> = (10..30).map(|i| s.enter(&url(i), false, now)).collect();
-        assert!(!s.enter(&url(1), false, now).keeps);
-        assert!(s.enter(&url(1), false, now).keeps);
+        assert!(s.enter(&url(1), false, now).keeps, "its own idle connection");
         assert!(!s.enter(&url(1), true, now).keeps);
         assert!(!s.enter(&url(2), false, now).keeps);
         let s = sockets(1024);
