@@ -141,6 +141,12 @@ impl<'r, 'p> Once<'r, 'p> {
         Self { resolver, written: HashSet::new(), seen: HashSet::new(), out: Vec::new() }
     }
 
+    fn extend(&mut self, links: impl IntoIterator<Item = &'p str>) {
+        for link in links {
+            self.add(link);
+        }
+    }
+
     fn add(&mut self, link: &'p str) {
         if !self.written.insert(link) {
             return;
@@ -163,16 +169,16 @@ pub(super) fn follow(html: &Html, follow: &Follow, resolver: &Resolver) -> Vec<S
             if name.ns != ns!(html) {
                 // SVG's `a` is a link too; its frames and metas are not.
                 if name.local == local_name!("a") {
-                    attribute(element, &local_name!("href")).into_iter().for_each(|l| once.add(l));
+                    once.extend(attribute(element, &local_name!("href")));
                 }
                 continue;
             }
             if name.local == local_name!("a") || name.local == local_name!("area") {
-                attribute(element, &local_name!("href")).into_iter().for_each(|l| once.add(l));
+                once.extend(attribute(element, &local_name!("href")));
             } else if name.local == local_name!("frame") || name.local == local_name!("iframe") {
-                attribute(element, &local_name!("src")).into_iter().for_each(|l| once.add(l));
+                once.extend(attribute(element, &local_name!("src")));
             } else if name.local == local_name!("meta") {
-                refresh(element).into_iter().for_each(|l| once.add(l));
+                once.extend(refresh(element));
             }
         }
     } else if let [Rule { css: RuleCss::Tag(tag), attribute: name }] = follow.rules.as_slice() {
@@ -196,9 +202,9 @@ pub(super) fn follow(html: &Html, follow: &Follow, resolver: &Resolver) -> Vec<S
 fn add<'p>(once: &mut Once<'_, 'p>, element: ElementRef<'p>, name: &LocalName) {
     let Some(value) = attribute(element, name) else { return };
     if matches!(&**name, "srcset" | "imagesrcset") {
-        srcset(value).for_each(|l| once.add(l));
+        once.extend(srcset(value));
     } else if *name == local_name!("content") && element.value().name.local == local_name!("meta") {
-        refresh(element).into_iter().for_each(|l| once.add(l));
+        once.extend(refresh(element));
     } else {
         once.add(value);
     }
@@ -208,7 +214,11 @@ fn add<'p>(once: &mut Once<'_, 'p>, element: ElementRef<'p>, name: &LocalName) {
 pub(super) fn anchors(scope: Scope<'_>, resolver: &Resolver) -> Vec<String> {
     let mut once = Once::new(resolver);
     for element in Css::Tag(local_name!("a")).all(scope) {
-        attribute(element, &local_name!("href")).into_iter().for_each(|l| once.add(l));
+        once.extend(attribute(element, &local_name!("href")));
+    }
+    // Only escapes can make two written forms of one address, or a form that is not canonical yet.
+    if !once.out.iter().any(|u| u.contains('%')) {
+        return once.out;
     }
     let mut seen = HashSet::new();
     let canonical = once.out.into_iter().map(|u| Url::parse(&u).map_or(u, |url| crate::model::canonical(&url)));

@@ -87,7 +87,7 @@ impl WatchingSink {
 }
 
 /// The depth of the tree, walked without recursion.
-fn measure(html: &Html) -> u32 {
+pub(super) fn measure(html: &Html) -> u32 {
     let (mut node, mut depth, mut deepest) = (html.tree.root(), 0u32, 0u32);
     loop {
         if let Some(child) = node.first_child() {
