@@ -8,6 +8,7 @@ use http::HeaderMap;
 use scraper::{ElementRef, Html};
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use url::Url;
 
 /// Names by which a page's robots rules speak to this crawler.
@@ -127,35 +128,51 @@ fn is_web(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|h| !h.is_empty())
 }
 
-/// Addresses in their order, each once.
-struct Once<'r, 'p> {
+/// Addresses in their order, each once. Known ones are kept by 64 bits of a hash with a key of this process, so that strangers
+/// cannot make two collide.
+struct Once<'r> {
     resolver: &'r Resolver,
-    /// As written: pages repeat their links, and a look here is cheaper than resolving again.
-    written: HashSet<&'p str>,
-    seen: HashSet<String>,
+    hasher: RandomState,
+    /// As written and as resolved: pages repeat their links, and a look here is cheaper than resolving again.
+    seen: HashSet<u64, BuildHasherDefault<AsItIs>>,
     out: Vec<String>,
 }
 
-impl<'r, 'p> Once<'r, 'p> {
+/// The hasher of what is a hash already.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*b);
+        }
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
+}
+
+impl<'r> Once<'r> {
     fn new(resolver: &'r Resolver) -> Self {
-        Self { resolver, written: HashSet::new(), seen: HashSet::new(), out: Vec::new() }
+        Self { resolver, hasher: RandomState::new(), seen: HashSet::default(), out: Vec::new() }
     }
 
-    fn extend(&mut self, links: impl IntoIterator<Item = &'p str>) {
+    fn extend<'p>(&mut self, links: impl IntoIterator<Item = &'p str>) {
         for link in links {
-            self.add(link);
-        }
-    }
-
-    fn add(&mut self, link: &'p str) {
-        if !self.written.insert(link) {
-            return;
-        }
-        let Some(url) = self.resolver.resolve(link) else { return };
-        if !self.seen.contains(url.as_str()) {
-            let url = String::from(url);
-            self.seen.insert(url.clone());
-            self.out.push(url);
+            if !self.seen.insert(self.hasher.hash_one((0u8, link))) {
+                continue;
+            }
+            if let Some(url) = self.resolver.resolve(link)
+                && self.seen.insert(self.hasher.hash_one((1u8, url.as_str())))
+            {
+                self.out.push(url.into());
+            }
         }
     }
 }
@@ -199,14 +216,14 @@ pub(super) fn follow(html: &Html, follow: &Follow, resolver: &Resolver) -> Vec<S
     once.out
 }
 
-fn add<'p>(once: &mut Once<'_, 'p>, element: ElementRef<'p>, name: &LocalName) {
+fn add(once: &mut Once<'_>, element: ElementRef<'_>, name: &LocalName) {
     let Some(value) = attribute(element, name) else { return };
     if matches!(&**name, "srcset" | "imagesrcset") {
         once.extend(srcset(value));
     } else if *name == local_name!("content") && element.value().name.local == local_name!("meta") {
         once.extend(refresh(element));
     } else {
-        once.add(value);
+        once.extend([value]);
     }
 }
 
