@@ -146,21 +146,17 @@ impl Extractor {
         let follows = page.links && media == Media::Html;
         let selects = matches!(self.rows, Some(Rows::Css(_))) || self.fields.iter().any(|f| f.source.wants_html());
         let html = if !empty && media.has_markup() && (selects || follows) { Some(html::parse(&text, page.deadline)?) } else { None };
-        let resolver = html.as_ref().map(|h| Resolver::new(h, page.url, encoding));
+        let pointed = follows || self.fields.iter().any(|f| f.source.resolves());
+        let pointers = html.as_ref().filter(|_| pointed).map(links::pointers);
+        let resolver = pointers.as_ref().map(|p| Resolver::new(p, page.url, encoding));
         if page.links {
-            let blank;
-            let html = if let Some(html) = &html {
-                html
-            } else {
-                blank = Html::new_document();
-                &blank
-            };
-            out.nofollow = links::nofollow(html, page.headers);
+            out.nofollow = links::nofollow(pointers.as_deref().unwrap_or_default(), page.headers);
         }
-        if let (Some(html), Some(resolver), true, false) = (&html, &resolver, follows, out.nofollow) {
+        if let (Some(html), Some(pointers), Some(resolver), true, false) = (&html, &pointers, &resolver, follows, out.nofollow) {
             let default = Follow::default();
-            out.links = links::follow(html, self.follow.as_ref().unwrap_or(&default), resolver);
+            out.links = links::follow(html, pointers, self.follow.as_ref().unwrap_or(&default), resolver);
         }
+        drop(pointers);
 
         let reading = Reading { page, media, empty, text, html, resolver, json: OnceCell::new(), not_numbers: Cell::new(0) };
         let found = self.rows(&reading)?;

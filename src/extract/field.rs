@@ -121,6 +121,11 @@ impl Source {
         matches!(self, Self::Css { .. } | Self::Meta(_) | Self::Links)
     }
 
+    /// Whether it turns links into addresses.
+    pub(super) fn resolves(&self) -> bool {
+        matches!(self, Self::Meta(Meta::Canonical) | Self::Links)
+    }
+
     /// The value, null where nothing matches; always an array where `list`.
     ///
     /// # Errors
