@@ -210,7 +210,7 @@ impl Writer {
 
     fn settle_one(&mut self, mut op: Settle, sum: &mut Settled) -> Result<(), StoreError> {
         let entry = op.entry();
-        if self.frontier.held(entry).is_none() {
+        if self.frontier.held(entry).is_none() || self.frontier.is_let_go(entry) {
             return Err(StoreError::NotLeased(entry.0));
         }
         // What a page led to is known at once even where its rows wait for a member: after a crash the page is fetched again
@@ -243,6 +243,9 @@ impl Writer {
                     Settle::Later { .. } | Settle::Release { .. } => 0,
                 };
                 d.since.get_or_insert(now);
+                if !matches!(op, Settle::Page { .. }) {
+                    self.frontier.let_go(entry.0);
+                }
                 d.ops.push(op);
                 self.deferred_entries.insert(entry.0, queue);
                 Ok(())

@@ -55,12 +55,18 @@ pub(super) struct Known {
     host: Option<i64>,
 }
 
+/// A leased entry that counts for its host.
+#[derive(Clone, Copy)]
+struct OfHost;
+
 pub(super) struct Frontier {
     next_entry: i64,
     next_host: i64,
     cursor: i64,
     hosts: HashMap<HostKey, (i64, bool)>,
-    leased: HashMap<i64, Held>,
+    /// Entries that are not to be handed out; `None` beside those whose fate only waits for a member of a compressed sink.
+    leased: HashMap<i64, (Held, Option<OfHost>)>,
+    /// Hosts with leased entries that the engine still has, and how many.
     leased_hosts: HashMap<i64, usize>,
     /// Entries without a fate.
     pub(super) pending: u64,
@@ -218,23 +224,43 @@ impl Frontier {
     }
 
     pub(super) fn held(&self, entry: EntryId) -> Option<Held> {
-        self.leased.get(&entry.0).copied()
+        self.leased.get(&entry.0).map(|(held, _)| *held)
     }
 
     /// Marks an entry as leased, in memory.
     pub(super) fn hold(&mut self, entry: i64, held: Held) {
-        if self.leased.insert(entry, held).is_none() {
+        if self.leased.insert(entry, (held, Some(OfHost))).is_none() {
             *self.leased_hosts.entry(held.host).or_insert(0) += 1;
         }
     }
 
+    /// The engine is done with the entry, its fate is yet to be written: its host may come as a new one again.
+    pub(super) fn let_go(&mut self, entry: i64) {
+        if let Some((held, counts)) = self.leased.get_mut(&entry)
+            && counts.take().is_some()
+        {
+            let host = held.host;
+            self.uncount(host);
+        }
+    }
+
+    /// Whether the engine is done with the entry, so that nothing more may be said of it.
+    pub(super) fn is_let_go(&self, entry: EntryId) -> bool {
+        matches!(self.leased.get(&entry.0), Some((_, None)))
+    }
+
     /// The lease ends; nothing on disk changes.
     pub(super) fn release(&mut self, entry: i64) {
-        let Some(held) = self.leased.remove(&entry) else { return };
-        if let Some(n) = self.leased_hosts.get_mut(&held.host) {
+        if let Some((held, Some(OfHost))) = self.leased.remove(&entry) {
+            self.uncount(held.host);
+        }
+    }
+
+    fn uncount(&mut self, host: i64) {
+        if let Some(n) = self.leased_hosts.get_mut(&host) {
             *n -= 1;
             if *n == 0 {
-                self.leased_hosts.remove(&held.host);
+                self.leased_hosts.remove(&host);
             }
         }
     }
@@ -275,7 +301,7 @@ impl Frontier {
 
     /// Row and seed of an entry, for what was found on its page.
     pub(super) fn parent(&self, conn: &Connection, entry: EntryId) -> Result<(u64, i64)> {
-        if let Some(held) = self.leased.get(&entry.0) {
+        if let Some((held, _)) = self.leased.get(&entry.0) {
             return Ok((held.row, held.seed));
         }
         conn.prepare_cached("SELECT row, coalesce(seed, id) FROM entry WHERE id = ?1")?
@@ -360,10 +386,10 @@ impl Frontier {
             })?;
         let mut picked = Picked { most: want.per_host, entries: Vec::new(), more: false };
         let mut due = conn.prepare_cached("SELECT entry, prio, due, state FROM later WHERE host = ?1 AND due <= ?2 ORDER BY due, entry")?;
-        self.pick(due.query([host, want.now.0])?, host, &mut picked)?;
+        self.pick(due.query([host, want.now.0])?, &mut picked)?;
         if !picked.more {
             let mut ready = conn.prepare_cached("SELECT entry, prio, NULL, state FROM todo WHERE host = ?1 ORDER BY prio, entry")?;
-            self.pick(ready.query([host])?, host, &mut picked)?;
+            self.pick(ready.query([host])?, &mut picked)?;
         }
         let mut next_due = None;
         if !picked.more {
@@ -376,7 +402,7 @@ impl Frontier {
             let mut last =
                 Picked { most: if want.sweep { want.per_host } else { 0 }, entries: std::mem::take(&mut picked.entries), more: false };
             if self.sweep > 0 {
-                self.pick(sweep.query([host, SWEEP])?, host, &mut last)?;
+                self.pick(sweep.query([host, SWEEP])?, &mut last)?;
             }
             picked = Picked { more: last.more || next_due.is_some(), ..last };
         }
@@ -390,11 +416,10 @@ impl Frontier {
     }
 
     /// Takes rows that are not leased until there are enough; one row beyond says that there are more.
-    fn pick(&self, mut rows: rusqlite::Rows<'_>, host: i64, picked: &mut Picked) -> Result<()> {
-        let any = self.leased_hosts.contains_key(&host);
+    fn pick(&self, mut rows: rusqlite::Rows<'_>, picked: &mut Picked) -> Result<()> {
         while let Some(row) = rows.next()? {
             let entry: i64 = row.get(0)?;
-            if any && self.leased.contains_key(&entry) {
+            if self.leased.contains_key(&entry) {
                 continue;
             }
             if picked.entries.len() >= picked.most {

@@ -374,6 +374,21 @@ async fn rows_of_a_compressed_sink_wait_for_their_member_and_others_do_not() {
 }
 
 #[tokio::test]
+async fn a_host_whose_entries_wait_for_a_member_alone_comes_again_with_new_ones() {
+    let bed = Bed::new(SinkFormat::Jsonl, Codec::Zstd);
+    let (store, _) = bed.open();
+    let encoder = columns(&store).await;
+    store.offer(vec![seed(1, "http://h/1")], None).await.unwrap();
+    let lease = lease_all(&store).await.remove(0);
+    store.settle(vec![result(&encoder, &lease)]).await.unwrap();
+    assert!(store.lease(want(9, 9)).await.unwrap().drained);
+    assert!(matches!(store.settle(vec![result(&encoder, &lease)]).await, Err(StoreError::NotLeased(_))));
+    store.offer(vec![seed(2, "http://h/2")], None).await.unwrap();
+    assert_eq!(lease_all(&store).await[0].row, 2);
+    assert_eq!(store.commit().await.unwrap().results, 1);
+}
+
+#[tokio::test]
 async fn a_member_comes_after_the_flush_time() {
     let mut bed = Bed::new(SinkFormat::Csv, Codec::Zstd);
     bed.flush = Duration::from_millis(50);
