@@ -152,21 +152,8 @@ impl Frontier {
     }
 
     /// Takes the key for the next entry; what is known of it where another has it.
-    pub(super) fn claim_next(&mut self, conn: &Connection, body: &OfferUrl) -> Result<Option<Known>> {
-        self.claim(conn, &body.key.0, self.next_entry)
-    }
-
-    /// Takes `key` for `entry`; what is known of it where it was taken.
-    pub(super) fn claim(&mut self, conn: &Connection, key: &[u8; 16], entry: i64) -> Result<Option<Known>> {
-        let fresh = conn.prepare_cached("INSERT OR IGNORE INTO known(key, entry) VALUES (?1, ?2)")?.execute(params![&key[..], entry])?;
-        if fresh == 1 {
-            return Ok(None);
-        }
-        conn.prepare_cached("SELECT e.id, e.row, e.depth, e.fate, e.host FROM known k JOIN entry e ON e.id = k.entry WHERE k.key = ?1")?
-            .query_row([&key[..]], |r| {
-                Ok(Known { entry: r.get(0)?, row: r.get::<_, i64>(1)?.cast_unsigned(), depth: r.get(2)?, fate: r.get(3)?, host: r.get(4)? })
-            })
-            .map(Some)
+    pub(super) fn claim_next(&self, conn: &Connection, body: &OfferUrl) -> Result<Option<Known>> {
+        claim(conn, &body.key.0, self.next_entry)
     }
 
     /// A shorter way to an entry that is not fetched yet moves it up (leased ones keep their place).
@@ -277,26 +264,13 @@ impl Frontier {
     /// The entry goes back, to another place and with another state.
     pub(super) fn put_back(&mut self, conn: &Connection, entry: i64, held: Held, place: Place, state: &str) -> Result<()> {
         if place == held.place {
-            self.keep(conn, entry, held, state)?;
+            keep(conn, entry, held, state)?;
         } else {
             self.remove(conn, entry, held)?;
             self.put(conn, entry, held.host, held.prio, place, Some(state))?;
         }
         self.release(entry);
         Ok(())
-    }
-
-    /// Replaces the durable state of an entry that goes on.
-    pub(super) fn keep(&mut self, conn: &Connection, entry: i64, held: Held, state: &str) -> Result<()> {
-        let kept = match held.place {
-            Place::Ready => conn
-                .prepare_cached("UPDATE todo SET state = ?4 WHERE host = ?1 AND prio = ?2 AND entry = ?3")?
-                .execute(params![held.host, held.prio, entry, state])?,
-            Place::Later(due) => conn
-                .prepare_cached("UPDATE later SET state = ?4 WHERE host = ?1 AND due = ?2 AND entry = ?3")?
-                .execute(params![held.host, due, entry, state])?,
-        };
-        if kept == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(kept)) }
     }
 
     /// Row and seed of an entry, for what was found on its page.
@@ -318,7 +292,7 @@ impl Frontier {
         let mut wanted = Vec::new();
         if want.new_hosts > 0 {
             taken.extend(self.leased_hosts.keys());
-            self.due_hosts(conn, want, &mut taken, &mut wanted)?;
+            due_hosts(conn, want, &mut taken, &mut wanted)?;
             self.ready_hosts(conn, want, &mut taken, &mut wanted)?;
             if want.sweep && self.sweep > 0 {
                 sweep_hosts(conn, want, &mut taken, &mut wanted)?;
@@ -334,20 +308,6 @@ impl Frontier {
             .query_row([want.now.0, SWEEP], |r| r.get::<_, Option<i64>>(0))?
             .map(Wall);
         Ok(out)
-    }
-
-    fn due_hosts(&self, conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>, wanted: &mut Vec<i64>) -> Result<()> {
-        let mut due = conn.prepare_cached("SELECT host FROM later WHERE due <= ?1 ORDER BY due LIMIT ?2")?;
-        let mut rows = due.query([want.now.0, i64::try_from(DUE_LOOKED_AT).unwrap_or(i64::MAX)])?;
-        while wanted.len() < want.new_hosts
-            && let Some(row) = rows.next()?
-        {
-            let host = row.get(0)?;
-            if taken.insert(host) {
-                wanted.push(host);
-            }
-        }
-        Ok(())
     }
 
     /// Round robin over the hosts with ready entries, by one seek for each host passed.
@@ -489,4 +449,44 @@ fn sweep_hosts(conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>,
         }
     }
     Ok(())
+}
+
+/// Takes `key` for `entry`; what is known of it where it was taken.
+pub(super) fn claim(conn: &Connection, key: &[u8; 16], entry: i64) -> Result<Option<Known>> {
+    let fresh = conn.prepare_cached("INSERT OR IGNORE INTO known(key, entry) VALUES (?1, ?2)")?.execute(params![&key[..], entry])?;
+    if fresh == 1 {
+        return Ok(None);
+    }
+    conn.prepare_cached("SELECT e.id, e.row, e.depth, e.fate, e.host FROM known k JOIN entry e ON e.id = k.entry WHERE k.key = ?1")?
+        .query_row([&key[..]], |r| {
+            Ok(Known { entry: r.get(0)?, row: r.get::<_, i64>(1)?.cast_unsigned(), depth: r.get(2)?, fate: r.get(3)?, host: r.get(4)? })
+        })
+        .map(Some)
+}
+
+fn due_hosts(conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>, wanted: &mut Vec<i64>) -> Result<()> {
+    let mut due = conn.prepare_cached("SELECT host FROM later WHERE due <= ?1 ORDER BY due LIMIT ?2")?;
+    let mut rows = due.query([want.now.0, i64::try_from(DUE_LOOKED_AT).unwrap_or(i64::MAX)])?;
+    while wanted.len() < want.new_hosts
+        && let Some(row) = rows.next()?
+    {
+        let host = row.get(0)?;
+        if taken.insert(host) {
+            wanted.push(host);
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the durable state of an entry that goes on.
+pub(super) fn keep(conn: &Connection, entry: i64, held: Held, state: &str) -> Result<()> {
+    let kept = match held.place {
+        Place::Ready => conn
+            .prepare_cached("UPDATE todo SET state = ?4 WHERE host = ?1 AND prio = ?2 AND entry = ?3")?
+            .execute(params![held.host, held.prio, entry, state])?,
+        Place::Later(due) => conn
+            .prepare_cached("UPDATE later SET state = ?4 WHERE host = ?1 AND due = ?2 AND entry = ?3")?
+            .execute(params![held.host, due, entry, state])?,
+    };
+    if kept == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(kept)) }
 }

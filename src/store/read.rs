@@ -113,6 +113,40 @@ fn sinks(conn: &Connection) -> rusqlite::Result<Vec<(i64, SinkView)>> {
         .collect()
 }
 
+/// Live skipped entries of one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedGroup {
+    /// The code.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+    /// Address of one of them, as listed.
+    pub example: String,
+    /// Its input record.
+    pub example_row: u64,
+}
+
+/// The skipped entries that count, by reason, most first.
+///
+/// # Errors
+/// As [`status`].
+pub fn skipped(dir: &Path) -> Result<Vec<SkippedGroup>, OpenError> {
+    let Some((conn, path)) = reader(dir)? else { return Ok(Vec::new()) };
+    let groups = || {
+        let mut groups = conn.prepare(
+            "SELECT r.code, r.n, e.url, e.row FROM reason r JOIN entry e ON e.id = (SELECT id FROM entry WHERE fate = r.id LIMIT 1)
+             WHERE r.n > 0 ORDER BY r.n DESC, r.code",
+        )?;
+        groups
+            .query_map([], |r| {
+                let (count, row) = (r.get::<_, i64>(1)?.cast_unsigned(), r.get::<_, i64>(3)?.cast_unsigned());
+                Ok(SkippedGroup { reason: r.get(0)?, count, example: r.get(2)?, example_row: row })
+            })?
+            .collect::<rusqlite::Result<Vec<_>>>()
+    };
+    groups().map_err(OpenError::db(&path))
+}
+
 /// The account counted anew from the entries, one by one: takes time in a large state. `rows` is what the results sink
 /// holds.
 ///
