@@ -148,23 +148,44 @@ async fn child_that_is_killed() {
     store.close(Some(1)).await.unwrap();
 }
 
+/// The child's program, on a state below `root`.
+fn child(root: &Path, wrap: &str) -> std::process::Child {
+    std::process::Command::new("sh")
+        .args(["-c", &format!("{wrap} exec \"$0\" --exact store::tests::crash::child_that_is_killed --ignored")])
+        .arg(std::env::current_exe().unwrap())
+        .env("GLEANER_TEST_KILLED", root)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Every record of the child's input is in one of its sinks, once.
+fn nothing_lost_or_doubled(root: &Path, codec: Codec) {
+    let state = root.join("state");
+    assert_eq!(read::verify(&state).unwrap(), Some(Vec::new()));
+    let view = read::status(&state).unwrap().unwrap();
+    assert_eq!((view.account.inputs, view.account.pending, view.finished), (4000, 0, Some(1)));
+    assert_eq!(view.account.duplicates, 400);
+    let bed = Bed::new(SinkFormat::Jsonl, codec);
+    std::fs::create_dir_all(bed.path("")).unwrap();
+    let mut rows = Vec::new();
+    for sink in ["results", "skipped"] {
+        std::fs::copy(root.join(sink), bed.path(sink)).unwrap();
+        rows.extend(bed.values(sink, "_row").iter().map(|v| v.as_u64().unwrap()));
+    }
+    rows.sort_unstable();
+    assert!(rows.into_iter().eq(1..=4000));
+}
+
 #[test]
 fn a_process_killed_again_and_again_loses_and_doubles_nothing() {
-    for name in ["plain", "gz"] {
+    for (name, codec) in [("plain", Codec::Plain), ("gz", Codec::Gzip)] {
         let base = tempfile::tempdir().unwrap();
         let root = base.path().join(name);
-        let child = || {
-            std::process::Command::new(std::env::current_exe().unwrap())
-                .args(["--exact", "store::tests::crash::child_that_is_killed", "--ignored"])
-                .env("GLEANER_TEST_KILLED", &root)
-                .stdout(std::process::Stdio::null())
-                .stderr(std::process::Stdio::null())
-                .spawn()
-                .unwrap()
-        };
         let mut kills = 0;
         loop {
-            let mut running = child();
+            let mut running = child(&root, "");
             // Ever later, so that some die while they open, some in a commit, and the last one ends.
             std::thread::park_timeout(Duration::from_millis(15 + kills * 13));
             if running.try_wait().unwrap().is_some_and(|s| s.success()) {
@@ -176,21 +197,25 @@ fn a_process_killed_again_and_again_loses_and_doubles_nothing() {
             assert!(kills < 200);
         }
         println!("{name}: {kills} kills");
-        let state = root.join("state");
-        assert_eq!(read::verify(&state).unwrap(), Some(Vec::new()));
-        let view = read::status(&state).unwrap().unwrap();
-        assert_eq!((view.account.inputs, view.account.pending, view.finished), (4000, 0, Some(1)));
-        assert_eq!(view.account.duplicates, 400);
-        let bed = Bed::new(SinkFormat::Jsonl, if name == "gz" { Codec::Gzip } else { Codec::Plain });
-        std::fs::create_dir_all(bed.path("")).unwrap();
-        let mut rows = Vec::new();
-        for sink in ["results", "skipped"] {
-            std::fs::copy(root.join(sink), bed.path(sink)).unwrap();
-            rows.extend(bed.values(sink, "_row").iter().map(|v| v.as_u64().unwrap()));
-        }
-        rows.sort_unstable();
-        assert!(rows.into_iter().eq(1..=4000), "{name}");
+        nothing_lost_or_doubled(&root, codec);
     }
+}
+
+#[test]
+fn a_full_disk_stops_the_run_and_the_next_one_goes_on() {
+    let base = tempfile::tempdir().unwrap();
+    let root = base.path().join("plain");
+    // EFBIG in place of ENOSPC: it needs no file system of its own. In blocks of 512 bytes; the database meets the larger
+    // ones, a sink the smaller ones.
+    for blocks in [40, 90, 150, 300, 500, 700, 900] {
+        let status = child(&root, &format!("trap '' XFSZ; ulimit -f {blocks};")).wait().unwrap();
+        println!("{blocks} blocks: {status}");
+        if let Ok(Some(view)) = read::status(&root.join("state")) {
+            assert!(view.account.closes());
+        }
+    }
+    assert!(child(&root, "").wait().unwrap().success());
+    nothing_lost_or_doubled(&root, Codec::Plain);
 }
 
 #[test]

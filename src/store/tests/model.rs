@@ -238,8 +238,14 @@ impl World {
     }
 }
 
+/// `GLEANER_MODEL_CASES=5000` for a long run.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("GLEANER_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48);
+    ProptestConfig { cases, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn every_entry_ends_in_the_sinks_exactly_once(steps in steps(), codec in prop_oneof![Just(Codec::Plain), Just(Codec::Gzip), Just(Codec::Zstd)]) {
