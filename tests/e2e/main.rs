@@ -16,9 +16,13 @@
 mod support;
 
 mod crash;
+mod crawl;
+mod extract;
 mod holds;
 mod inputs;
 mod jobs;
+mod network;
+mod pages;
 mod redirects;
 mod resume;
 mod retry_table;

@@ -10,7 +10,7 @@ pub(crate) mod wire;
 
 pub(crate) use job::Job;
 pub(crate) use origin::{Origin, Req};
-pub(crate) use process::{Gleaner, Run};
+pub(crate) use process::Gleaner;
 pub(crate) use reply::{Reply, Step};
 pub(crate) use sinks::{Record, read};
 
