@@ -121,8 +121,8 @@ fn flags_beat_the_environment_which_beats_the_file_which_beats_the_defaults() {
     assert!(per_host.contains('3') && per_host.contains("job.toml"), "{per_host}");
     let redirects = line(&out, "request.redirects");
     assert!(redirects.contains("10") && redirects.contains("default"), "{redirects}");
-    let workers = line(&explain(&["--workers", "9"]), "limits.workers");
-    assert!(workers.contains('9') && workers.contains("--workers"), "{workers}");
+    let workers = line(&explain(&["--set", "limits.workers=9"]), "limits.workers");
+    assert!(workers.contains('9') && workers.contains("--set"), "{workers}");
 }
 
 #[test]

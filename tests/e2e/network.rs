@@ -15,16 +15,15 @@ fn echo() -> Origin {
 fn a_public_name_does_not_lead_into_a_private_network() {
     let origin = Origin::on(1, |r| match r.path() {
         "/to-literal" => Reply::redirect(302, &format!("http://127.0.1.1:{}/secret", r.host().rsplit(':').next().unwrap())),
-        "/to-name" => Reply::redirect(302, &format!("http://inner.test:{}/secret", r.host().rsplit(':').next().unwrap())),
+        "/to-name" => Reply::redirect(302, &format!("http://good.example.com:{}/secret", r.host().rsplit(':').next().unwrap())),
         "/to-metadata" => Reply::redirect(302, "http://169.254.169.254/latest/meta-data"),
         _ => Reply::ok("secret"),
     });
     let port = origin.port;
     let url = |p: &str| format!("http://public.test:{port}{p}");
     let job = Job::over(["/to-literal", "/to-name", "/to-metadata", "/plain"].map(url));
-    let resolve = |g: Gleaner| {
-        g.args(["--resolve", &format!("public.test:{port}:127.0.0.1"), "--resolve", &format!("inner.test:{port}:127.0.1.1")])
-    };
+    let (server, _) = name_server();
+    let resolve = |g: Gleaner| g.args(["--resolve", &format!("public.test:{port}:127.0.0.1"), "--dns-server", &server]);
     resolve(job.run()).expect(1);
     job.exactly_once(4);
     let fates = job.fates();
@@ -77,7 +76,7 @@ fn proxies_come_from_the_environment_the_job_and_the_flag() {
     job("/bare").run().env("http_proxy", way.trim_start_matches("http://")).expect(0);
     job("/all").run().env("all_proxy", way).expect(0);
     job("/job").set("request.proxy", &format!("{way:?}")).run().expect(0);
-    job("/flag").run().args(["--proxy", way]).expect(0);
+    job("/flag").run().args(["--set", &format!("request.proxy={way}")]).expect(0);
     for p in ["/env", "/bare", "/all", "/job", "/flag"] {
         assert!(seen(p), "{p}: {:?}", proxy.log().iter().map(|r| r.target.clone()).collect::<Vec<_>>());
     }

@@ -8,7 +8,8 @@ fn items(from: usize, to: usize) -> Vec<Value> {
 }
 
 fn paged(url: &str, next: &str) -> Job {
-    Job::pages(url, next).set("extract.rows", "\"json:.items[]\"").set("extract.fields", r#"{ id = "json:.id" }"#)
+    let job = Job::pages(url, next).set("extract.rows", "\"json:.items[]\"").set("extract.fields", r#"{ id = "json:.id" }"#);
+    if matches!(next, "page" | "offset") { job.set("pages.param", &format!("{next:?}")) } else { job }
 }
 
 fn ids(job: &Job) -> Vec<u64> {
@@ -154,6 +155,7 @@ fn each_entry_of_a_list_is_paged_by_itself() {
     });
     let job = Job::over((1..=4).map(|i| origin.url(&format!("/who/{i}"))))
         .set("pages.next", "\"page\"")
+        .set("pages.param", "\"page\"")
         .set("extract.rows", "\"json:.items[]\"")
         .set("extract.fields", r#"{ id = "json:.id" }"#);
     job.run().expect(0);
