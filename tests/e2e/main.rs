@@ -26,3 +26,4 @@ mod pages;
 mod redirects;
 mod resume;
 mod retry_table;
+mod samples;
