@@ -10,6 +10,11 @@
     clippy::cast_sign_loss,
     clippy::missing_panics_doc,
     clippy::needless_pass_by_value,
+    clippy::similar_names,
+    clippy::format_push_string,
+    clippy::format_collect,
+    clippy::duration_suboptimal_units,
+    clippy::case_sensitive_file_extension_comparisons,
     reason = "tests: they may fail loudly, ask the clock and sleep, and do not use every helper"
 )]
 
@@ -102,10 +107,15 @@ fn the_first_request_of_a_million_lines_goes_out_within_200_ms() {
     assert!(origin.wait_for(before + 500_000, LONG), "{} requests", origin.arrivals());
     live.signal(Signal::TERM);
     live.wait(Duration::from_secs(20)).assert_code(143);
-    let half = (0..3).map(|_| first_request(&origin, &job, |live| {
-        live.signal(Signal::TERM);
-        live.wait(Duration::from_secs(20)).assert_code(143);
-    })).min().unwrap();
+    let half = (0..3)
+        .map(|_| {
+            first_request(&origin, &job, |live| {
+                live.signal(Signal::TERM);
+                live.wait(Duration::from_secs(20)).assert_code(143);
+            })
+        })
+        .min()
+        .unwrap();
     eprintln!("half done: {half:?}");
     let killed: Vec<Duration> = (0..4)
         .map(|_| {
@@ -127,7 +137,8 @@ fn the_first_request_of_a_million_lines_goes_out_within_200_ms() {
 fn twenty_thousand_hosts_pass_under_1024_descriptors() {
     let origin = Origin::with(Setup { forget: true, ..Setup::default() }, |_| Reply::ok("x").after(ms(5)));
     let job = Job::over((0..20_000).map(|i| format!("http://h{i}.test:{}/x", origin.port)));
-    let run = job.run().arg("--quiet").args(["--resolve", &format!("*:{}:127.0.0.1", origin.port)]).shell("ulimit -n 1024").spawn().wait(LONG);
+    let run =
+        job.run().arg("--quiet").args(["--resolve", &format!("*:{}:127.0.0.1", origin.port)]).shell("ulimit -n 1024").spawn().wait(LONG);
     run.assert_code(0);
     assert_eq!(job.exactly_once(20_000).0.len(), 20_000);
     eprintln!("20,000 hosts in {:.1} s, {} connections at most", run.took.as_secs_f64(), origin.max_open());

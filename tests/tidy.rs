@@ -1,5 +1,5 @@
 //! The architecture as a test: the layer table of `style.md`, and no file too long to read.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests: they may fail loudly")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::similar_names, reason = "tests: they may fail loudly")]
 
 use std::path::{Path, PathBuf};
 
@@ -121,7 +121,8 @@ fn a_module_uses_only_lower_layers() {
 fn the_table_itself_forbids_up_and_sideways() {
     assert!(allowed("engine", "store") && allowed("store", "model") && allowed("cli", "engine") && allowed("engine", "config"));
     assert!(!allowed("store", "limit") && !allowed("limit", "engine") && !allowed("model", "store") && !allowed("config", "engine"));
-    let text = "use crate::{a::{x, y}, b, c::d};\n// crate::no\nfn f() { crate::e::g(); my_crate::h(); }\nuse crate::{\n  i,\n  j::k,\n};\n";
+    let text =
+        "use crate::{a::{x, y}, b, c::d};\n// crate::no\nfn f() { crate::e::g(); my_crate::h(); }\nuse crate::{\n  i,\n  j::k,\n};\n";
     let names: Vec<String> = used_modules(text).into_iter().map(|(_, n)| n).collect();
     assert_eq!(names, ["a", "b", "c", "e", "i", "j"]);
 }

@@ -168,7 +168,7 @@ const API_PAGES: usize = 300;
 
 fn api(r: &Req) -> Reply {
     let page: usize = r.query("page").and_then(|p| p.parse().ok()).unwrap_or(1);
-    if page % 23 == 0 && r.nth == 1 {
+    if page.is_multiple_of(23) && r.nth == 1 {
         return Reply::status(502);
     }
     let rows: Vec<serde_json::Value> = (0..10).map(|k| serde_json::json!({ "id": (page - 1) * 10 + k })).collect();

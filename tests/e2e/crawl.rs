@@ -64,7 +64,15 @@ fn scope_include_exclude_and_extensions_decide() {
     let home = |r: &Req| {
         let port = r.host().rsplit(':').next().unwrap_or("").to_owned();
         if r.path() == "/docs/" {
-            return links(&["/docs/a", "/docs/private/b", "/blog/c", "/docs/pic.png", "/docs/d.html", "mailto:a@b.c", &format!("http://127.0.1.1:{port}/docs/other")]);
+            return links(&[
+                "/docs/a",
+                "/docs/private/b",
+                "/blog/c",
+                "/docs/pic.png",
+                "/docs/d.html",
+                "mailto:a@b.c",
+                &format!("http://127.0.1.1:{port}/docs/other"),
+            ]);
         }
         links(&[])
     };
@@ -158,7 +166,15 @@ fn base_and_nofollow_and_frames_are_read_as_browsers_read_them() {
 
 #[test]
 fn a_dead_link_is_a_skipped_record_with_where_it_stood() {
-    let origin = Origin::start(|r| if r.path() == "/" { links(&["/dead", "/ok"]) } else if r.path() == "/dead" { Reply::status(404) } else { links(&[]) });
+    let origin = Origin::start(|r| {
+        if r.path() == "/" {
+            links(&["/dead", "/ok"])
+        } else if r.path() == "/dead" {
+            Reply::status(404)
+        } else {
+            links(&[])
+        }
+    });
     let job = Job::crawl(&origin.url("/"));
     job.run().expect(1);
     assert_eq!(job.fates()[&origin.url("/dead")].0, "http-404");

@@ -149,7 +149,10 @@ fn charsets_go_by_bom_then_header_then_meta_then_detection() {
 #[test]
 fn formulas_are_prefixed_in_csv_and_carried_columns_are_not() {
     let origin = Origin::start(|_| Reply::ok("<h1>=cmd|'/c calc'!A1</h1><b>-5</b>"));
-    let job = Job::new().set("input.file", "\"in.csv\"").set("extract.fields", r#"{ t = "css:h1", n = "css:b" }"#).set("extract.types", r#"{ n = "number" }"#);
+    let job = Job::new()
+        .set("input.file", "\"in.csv\"")
+        .set("extract.fields", r#"{ t = "css:h1", n = "css:b" }"#)
+        .set("extract.types", r#"{ n = "number" }"#);
     job.file("in.csv", format!("url,note\n{},=1+1\n", origin.url("/")));
     let job = job.outputs("r.csv", "s.csv");
     job.run().expect(0);
@@ -177,7 +180,10 @@ fn hostile_pages_cost_one_record_each_and_never_the_run() {
     assert!(run.took < Duration::from_secs(100));
     job.exactly_once(names.len());
     let reason = |p: &str| job.fates().get(&origin.url(p)).map_or("ok".into(), |f| f.0.clone());
-    assert_eq!(["/deep", "/flat", "/bomb", "/double-bomb", "/a", "/b"].map(reason), ["too-deep", "ok", "too-large", "too-large", "ok", "ok"]);
+    assert_eq!(
+        ["/deep", "/flat", "/bomb", "/double-bomb", "/a", "/b"].map(reason),
+        ["too-deep", "ok", "too-large", "too-large", "ok", "ok"]
+    );
 }
 
 #[test]

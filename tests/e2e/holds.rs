@@ -74,7 +74,7 @@ const DIALECTS: &[Dialect] = &[
         Reply::status(429).header("Date", &date(epoch())).header("x-rate-limit-reset", &reset)
     }),
     ("a delta", || Reply::status(429).header("RateLimit-Remaining", "0").header("RateLimit-Reset", "2")),
-    ("the greater of two", || Reply::status(429).header("Retry-After", "1").header("X-RateLimit-Reset-After", "2.0")),
+    ("the greater of two", || Reply::status(429).header("Retry-After", "1").header("retry-after-ms", "2000")),
     ("503 with Retry-After", || Reply::status(503).header("Retry-After", "2")),
     ("413 with Retry-After", || Reply::status(413).header("Retry-After", "2")),
     ("403 with nothing left", || Reply::status(403).header("X-RateLimit-Remaining", "0").header("Retry-After", "2")),
@@ -103,7 +103,7 @@ fn every_dialect_holds_its_whole_key_and_costs_no_attempt() {
         let ip: IpAddr = format!("127.0.1.{}", k + 1).parse().unwrap();
         let refused = refuser.when(ip).unwrap();
         let after: Vec<Duration> = log.iter().filter(|r| r.ip == ip && r.at > refused).map(|r| r.at - refused).collect();
-        let early: Vec<&Duration> = after.iter().filter(|d| **d > ON_THE_WAY && **d < TWO - ms(1)).collect();
+        let early: Vec<&Duration> = after.iter().filter(|d| **d > ON_THE_WAY && **d + ms(1) < TWO).collect();
         let woke = after.iter().find(|d| **d >= TWO);
         if !early.is_empty() {
             wrong.push(format!("{name}: {} requests inside the hold, after {early:?}", early.len()));
@@ -125,15 +125,16 @@ fn junk_in_retry_after_is_no_header_and_never_a_panic() {
         script.answer(r, || Reply::status(429).header("Retry-After", JUNK[k]))
     });
     // the last value is a number: a hold without end, which only max_wait answers
-    let urls: Vec<String> = (0..JUNK.len() - 1).flat_map(|k| (0..4).map(move |i| (k, i))).map(|(k, i)| origin.url_at(k + 1, &format!("/{k}/{i}"))).collect();
+    let urls: Vec<String> =
+        (0..JUNK.len() - 1).flat_map(|k| (0..4).map(move |i| (k, i))).map(|(k, i)| origin.url_at(k + 1, &format!("/{k}/{i}"))).collect();
     let job = Job::over(&urls).set("limits.per_host", "1");
     job.run().expect(0);
     job.exactly_once(urls.len());
-    for k in 0..JUNK.len() - 1 {
+    for (k, junk) in JUNK[..JUNK.len() - 1].iter().enumerate() {
         let ip: IpAddr = format!("127.0.1.{}", k + 1).parse().unwrap();
         let refused = refuser.when(ip).unwrap();
         let next = origin.log().iter().filter(|r| r.ip == ip && r.at > refused).map(|r| r.at - refused).min().unwrap();
-        assert!(next >= ms(245), "Retry-After: {:?} was answered after {next:?}", JUNK[k]);
+        assert!(next >= ms(245), "Retry-After: {junk:?} was answered after {next:?}");
     }
 }
 
@@ -143,7 +144,7 @@ fn other_hosts_are_not_slowed_while_one_is_held() {
     let script = Arc::clone(&refuser);
     let origin = Origin::on(2, move |r| {
         if r.path().starts_with("/held") {
-            script.answer(r, || Reply::status(429).header("Retry-After", "6"))
+            script.answer(r, || Reply::status(429).header("Retry-After", "20"))
         } else {
             Reply::ok(page("x")).after(ms(40))
         }
@@ -154,13 +155,14 @@ fn other_hosts_are_not_slowed_while_one_is_held() {
     let job = Job::over(&urls).set("limits.workers", "12").set("limits.per_host", "8");
     let live = job.run().spawn();
     let free = || origin.log().iter().filter(|r| r.path().starts_with("/free")).map(|r| r.at).collect::<Vec<_>>();
-    assert!(wait_until(Duration::from_secs(30), || free().len() == 400), "{} of 400 others", free().len());
+    assert!(wait_until(Duration::from_secs(60), || free().len() == 400), "{} of 400 others", free().len());
     drop(live);
     let refused = refuser.when("127.0.1.1".parse().unwrap()).unwrap();
-    let held = origin.log().iter().filter(|r| r.path().starts_with("/held") && r.at > refused + ON_THE_WAY && r.at < refused + ms(6000)).count();
+    let held =
+        origin.log().iter().filter(|r| r.path().starts_with("/held") && r.at > refused + ON_THE_WAY && r.at < refused + ms(20_000)).count();
     assert_eq!(held, 0, "requests inside the hold");
     let last = *free().iter().max().unwrap();
-    assert!(last < refused + ms(6000), "the others needed {:?}, two seconds were enough without the held host", last - refused);
+    assert!(last < refused + ms(15_000), "the others needed {:?}, two seconds were enough without the held host", last - refused);
 }
 
 #[test]
@@ -177,7 +179,8 @@ fn a_hold_survives_kill_minus_nine() {
     let refused = refuser.when(ip).unwrap();
     job.run().expect(0);
     job.exactly_once(40);
-    let early: Vec<Duration> = origin.log().iter().filter(|r| r.at > refused + ON_THE_WAY && r.at < refused + ms(3999)).map(|r| r.at - refused).collect();
+    let early: Vec<Duration> =
+        origin.log().iter().filter(|r| r.at > refused + ON_THE_WAY && r.at < refused + ms(3999)).map(|r| r.at - refused).collect();
     assert!(early.is_empty(), "asked {early:?} after a refusal for 4 s");
 }
 
@@ -194,7 +197,8 @@ fn when_only_longer_holds_are_left_the_run_ends_at_once_and_says_when() {
     assert!(run.took < Duration::from_secs(20), "{:?}", run.took);
     let stats = job.stats();
     assert_eq!((stats["results"].as_u64(), stats["pending"].as_u64(), &stats["finish"]), (Some(5), Some(5), &"deferred".into()), "{stats}");
-    assert!(run.err.contains("127.0.1.1") && (run.err.contains("2h") || run.err.contains("1h 59m") || run.err.contains(":")), "{}", run.err);
+    let when = regex::Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d").unwrap();
+    assert!(when.is_match(&run.err), "no time is told: {}", run.err);
     // and again: the hold is known, nothing is sent
     let before = origin.arrivals();
     job.run().expect(75);
@@ -266,7 +270,11 @@ fn a_job_wide_key_holds_every_host() {
     let refuser = Refuser::new(5);
     let script = Arc::clone(&refuser);
     let origin = Origin::on(2, move |r| {
-        if r.path().starts_with("/a") { script.answer(r, || Reply::status(429).header("Retry-After", "2")) } else { Reply::ok(page("x")).after(ms(30)) }
+        if r.path().starts_with("/a") {
+            script.answer(r, || Reply::status(429).header("Retry-After", "2"))
+        } else {
+            Reply::ok(page("x")).after(ms(30))
+        }
     });
     let urls: Vec<String> = (0..60).flat_map(|i| [origin.url_at(1, &format!("/a/{i}")), origin.url_at(2, &format!("/b/{i}"))]).collect();
     let job = Job::over(&urls).set("limits.key", "\"job\"").set("limits.per_host", "2");

@@ -160,7 +160,12 @@ fn hostile_records_cost_one_skipped_record_each() {
     job.file("in.txt", list);
     job.run().expect(1);
     let (results, skipped) = job.exactly_once(6);
-    assert_eq!(results.len(), 3, "{:?}", skipped.iter().map(|r| r.text("message").chars().take(200).collect::<String>()).collect::<Vec<_>>());
+    assert_eq!(
+        results.len(),
+        3,
+        "{:?}",
+        skipped.iter().map(|r| r.text("message").chars().take(200).collect::<String>()).collect::<Vec<_>>()
+    );
     for r in &skipped {
         assert_eq!(r.text("reason"), "bad-input");
         assert!(r.text("message").len() < 1000 && r.text("_url").len() < 2000, "a message quotes 200 characters at most");

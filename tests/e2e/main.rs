@@ -10,11 +10,17 @@
     clippy::cast_sign_loss,
     clippy::missing_panics_doc,
     clippy::needless_pass_by_value,
+    clippy::similar_names,
+    clippy::format_push_string,
+    clippy::format_collect,
+    clippy::duration_suboptimal_units,
+    clippy::case_sensitive_file_extension_comparisons,
     reason = "tests: they may fail loudly, ask the clock and sleep, and do not use every helper"
 )]
 
 mod support;
 
+mod commands;
 mod crash;
 mod crawl;
 mod extract;

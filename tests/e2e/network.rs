@@ -276,7 +276,9 @@ fn odd_heads_are_read_as_browsers_read_them() {
         "/folded" => Reply::raw("HTTP/1.1 200 OK\r\nX-F: a\r\n b\r\nContent-Length: 2\r\n\r\nok"),
         "/blank-before-colon" => Reply::raw("HTTP/1.1 200 OK\r\nX-B : a\r\nContent-Length: 2\r\n\r\nok"),
         "/no-colon" => Reply::raw("HTTP/1.1 200 OK\r\nwhat is this\r\nContent-Length: 2\r\n\r\nok"),
-        "/too-much" => Reply::script([crate::support::Step::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nBAD".to_vec())]),
+        "/too-much" => Reply::script([crate::support::Step::Send(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nBAD".to_vec(),
+        )]),
         _ => Reply::ok("ok"),
     });
     let names = ["/no-phrase", "/bare-lf", "/http-1.0", "/non-ascii", "/folded", "/blank-before-colon", "/no-colon", "/too-much", "/after"];

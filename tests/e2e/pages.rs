@@ -32,7 +32,11 @@ fn link_headers_are_followed() {
         let page = number(r, "page", 1);
         let reply = Reply::json(&json!({ "items": items(page * 10, page * 10 + 10) }));
         let link = format!("</x?page={}&sig=a%2Fb>; rel=\"next\", </x?page=9>; rel=last", page + 1);
-        if page < 4 { reply.header("Link", "</first>; rel=first").header("Link", &link) } else { reply.header("Link", "</x?page=1>; rel=\"prev\"") }
+        if page < 4 {
+            reply.header("Link", "</first>; rel=first").header("Link", &link)
+        } else {
+            reply.header("Link", "</x?page=1>; rel=\"prev\"")
+        }
     });
     let job = paged(&origin.url("/x"), "link");
     job.run().expect(0);
@@ -75,7 +79,9 @@ fn page_and_offset_styles_count_and_stop_on_an_empty_page() {
         let offset = number(r, "offset", 0);
         Reply::json(&json!({ "items": items(offset, (offset + 7).min(25)), "total": "25" }))
     });
-    let job = paged(&origin.url("/x"), "offset").set("pages.size", r#"{ param = "limit", value = 100 }"#).set("pages.stop", r#"["total:.total"]"#);
+    let job = paged(&origin.url("/x"), "offset")
+        .set("pages.size", r#"{ param = "limit", value = 100 }"#)
+        .set("pages.stop", r#"["total:.total"]"#);
     job.run().expect(0);
     assert_eq!(ids(&job), (0..25).collect::<Vec<u64>>());
     assert_eq!(origin.arrivals(), 4);

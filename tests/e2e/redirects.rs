@@ -81,14 +81,16 @@ fn credentials_stay_within_their_origin() {
     let job = Job::over(["/same", "/port", "/host"].map(|p| origin.url(p)))
         .set("auth.bearer", "\"${env:T}\"")
         .set("auth.hosts", &format!("[\"127.0.0.1:{}\"]", origin.port))
-        .set("request.headers", "{ Cookie = \"a=b\", X-Plain = \"1\" }")
+        .set("request.headers", "{ Cookie = \"a=b\", Accept = \"text/plain\" }")
         .set("network.allow", "\"any\"");
     job.run().env("T", "tok").expect(0);
     let sent = |o: &Origin, p: &str| o.at_path(p)[0].header("authorization").map(str::to_owned);
     assert_eq!(sent(&origin, "/end").as_deref(), Some("Bearer tok"));
     assert_eq!(sent(&origin, "/port").as_deref(), Some("Bearer tok"));
     assert_eq!((sent(&other, "/other-port"), sent(&origin, "/other-host")), (None, None));
-    assert_eq!(other.at_path("/other-port")[0].header("x-plain"), Some("1"));
+    let away = &other.at_path("/other-port")[0];
+    assert_eq!((away.header("accept"), away.header("cookie")), (Some("text/plain"), None));
+    assert_eq!(origin.at_path("/end")[0].header("cookie"), Some("a=b"));
 }
 
 #[test]

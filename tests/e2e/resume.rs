@@ -173,7 +173,8 @@ fn a_list_that_was_shortened_or_changed_is_told_and_nothing_is_overwritten() {
 fn what_a_job_may_not_change_is_named_and_the_rest_may() {
     let origin = site();
     let job = stopped(&origin, "results.csv");
-    for (key, value) in [("extract.fields", "{ t = \"css:h1\" }"), ("request.method", "\"POST\""), ("output.meta", "[\"_row\", \"_url\"]")] {
+    for (key, value) in [("extract.fields", "{ t = \"css:h1\" }"), ("request.method", "\"POST\""), ("output.meta", "[\"_row\", \"_url\"]")]
+    {
         let text = std::fs::read_to_string(job.path("job.toml")).unwrap();
         let (section, name) = key.split_once('.').unwrap();
         let changed = if text.contains(&format!("[{section}]")) {

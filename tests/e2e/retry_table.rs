@@ -56,16 +56,18 @@ fn table() -> Vec<Case> {
             Reply::raw("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
         }),
         case("stalled-body", "body-timeout", 3, |_| Reply::script([Step::Send(PARTIAL.into()), Step::Wait(Duration::from_secs(60))])),
-        case("drip", "body-timeout", 3, |_| {
-            Reply::script([Step::Send(PARTIAL.into()), Step::Forever(b"x".to_vec(), ms(100))])
-        }),
+        case("drip", "body-timeout", 3, |_| Reply::script([Step::Send(PARTIAL.into()), Step::Forever(b"x".to_vec(), ms(100))])),
         case("not-gzip", "decode-error", 2, |_| Reply::ok("plain").header("Content-Encoding", "gzip")),
         case("half-gzip", "decode-error", 2, |_| {
             let whole = gzip(page("x").as_bytes());
             Reply::ok(&whole[..whole.len() / 2]).header("Content-Encoding", "gzip")
         }),
         case("gzip-cured", "ok", 2, |r| {
-            if r.header("accept-encoding") == Some("identity") { Reply::ok(page("x")) } else { Reply::ok("no").header("Content-Encoding", "gzip") }
+            if r.header("accept-encoding") == Some("identity") {
+                Reply::ok(page("x"))
+            } else {
+                Reply::ok("no").header("Content-Encoding", "gzip")
+            }
         }),
         case("close-delimited", "ok", 1, |_| Reply::raw("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n\r\n<h1>x</h1>")),
         case("large", "too-large", 1, |_| Reply::ok(vec![b'x'; 200_000])),
@@ -283,9 +285,7 @@ fn a_post_that_is_declared_idempotent_is_repeated() {
 
 #[test]
 fn the_last_try_is_kept_for_the_end_of_the_run() {
-    let origin = Origin::on(2, |r| {
-        if r.path().starts_with("/bad") { Reply::status(503) } else { Reply::ok(page("x")).after(ms(20)) }
-    });
+    let origin = Origin::on(2, |r| if r.path().starts_with("/bad") { Reply::status(503) } else { Reply::ok(page("x")).after(ms(20)) });
     let mut urls: Vec<String> = (0..5).map(|i| origin.url_at(1, &format!("/bad/{i}"))).collect();
     urls.extend((0..300).map(|i| origin.url_at(2, &format!("/good/{i}"))));
     let job = Job::over(&urls).set("retry.final_sweep", "true").set("retry.attempts", "3");

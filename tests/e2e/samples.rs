@@ -89,7 +89,11 @@ fn the_paged_api_runs() {
         let page: usize = r.query("page").and_then(|p| p.parse().ok()).unwrap_or(1);
         let rows: Vec<_> = (0..3).map(|k| json!({ "id": page * 10 + k, "title": "t", "labels": [{ "name": "bug" }] })).collect();
         let reply = Reply::json(&json!(rows));
-        if page < 4 { reply.header("Link", &format!("<https://api.example.com/issues?state=all&per_page=100&page={}>; rel=\"next\"", page + 1)) } else { reply }
+        if page < 4 {
+            reply.header("Link", &format!("<https://api.example.com/issues?state=all&per_page=100&page={}>; rel=\"next\"", page + 1))
+        } else {
+            reply
+        }
     });
     let rows = world.run("api.toml", "api.results.csv");
     assert_eq!(rows.len(), 12);

@@ -28,7 +28,11 @@ pub(crate) struct Reply {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Act {
-    Answer { status: u16, headers: Vec<(String, String)>, body: Vec<u8> },
+    Answer {
+        status: u16,
+        headers: Vec<(String, String)>,
+        body: Vec<u8>,
+    },
     Script(Vec<Step>),
     /// `200` to a CONNECT, then bytes both ways.
     Tunnel(SocketAddr),
