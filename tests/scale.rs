@@ -149,7 +149,7 @@ fn twenty_thousand_hosts_pass_under_1024_descriptors() {
 #[ignore = "minutes, on the release binary"]
 fn two_thousand_hosts_pass_over_http2() {
     let origin = Origin::with(Setup { tls: true, h2: true, forget: true, ..Setup::default() }, |_| Reply::ok("x"));
-    let job = Job::over((0..2000).map(|i| format!("https://h{i}.test:{}/x", origin.port)));
+    let job = Job::over((0..2000).map(|i| format!("https://h{i}.example.com:{}/x", origin.port)));
     let resolve = format!("*:{}:127.0.0.1", origin.port);
     let command = job.run().args(["--resolve", &resolve, "--ca-file"]).arg(origin.ca_file()).shell("ulimit -n 1024");
     command.spawn().wait(LONG).assert_code(0);

@@ -117,7 +117,7 @@ impl Shared {
 pub(crate) struct Setup {
     /// How many addresses, `127.0.1.1` and on, beside `127.0.0.1`; all on one port.
     pub(crate) addresses: u8,
-    /// TLS with a certificate for `127.0.0.1`, `localhost` and `*.test`.
+    /// TLS with a certificate for `127.0.0.1`, `localhost` and `*.example.com`.
     pub(crate) tls: bool,
     /// Offer HTTP/2 by ALPN.
     pub(crate) h2: bool,
