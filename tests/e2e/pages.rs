@@ -185,3 +185,36 @@ fn a_next_link_to_another_origin_goes_without_credentials_and_says_so() {
     assert_eq!(other.log()[0].header("authorization"), None);
     assert!(run.err.contains("warning") || !job.stats()["warnings"].as_object().unwrap().is_empty(), "{}", run.err);
 }
+
+#[test]
+fn a_run_does_not_end_while_its_one_entry_waits_for_its_next_try() {
+    // a short wait passes while an earlier commit is on its way to the disk: many at once, so that commits are slow
+    let origin = Origin::start(|r| {
+        let page = number(r, "page", 1);
+        if r.nth == 1 && page.is_multiple_of(3) {
+            return Reply::status(502);
+        }
+        let next = if page < 40 { json!(format!("{}?page={}", r.path(), page + 1)) } else { Value::Null };
+        Reply::json(&json!({ "items": items(page, page + 1), "next": next }))
+    });
+    let ended: Vec<(Option<i32>, usize)> = std::thread::scope(|s| {
+        let workers: Vec<_> = (0..8)
+            .map(|w| {
+                let origin = &origin;
+                s.spawn(move || {
+                    let run = |i: usize| {
+                        let job = paged(&origin.url(&format!("/{w}/{i}?page=1")), "json:.next")
+                            .set("retry.backoff", "\"30ms\"")
+                            .set("retry.max_backoff", "\"30ms\"");
+                        let code = job.run().arg("--quiet").go().code;
+                        (code, ids(&job).len())
+                    };
+                    (0..3).map(run).collect::<Vec<_>>()
+                })
+            })
+            .collect();
+        workers.into_iter().flat_map(|w| w.join().unwrap()).collect()
+    });
+    let early = ended.iter().filter(|e| **e != (Some(0), 40)).count();
+    assert_eq!(early, 0, "{early} of {} runs ended early: {ended:?}", ended.len());
+}
