@@ -582,6 +582,9 @@ impl Dispatcher {
     fn fate(&mut self, lease: &Lease, host: &str, fate: &str, rows: u64, skipped: bool) {
         self.pending = self.pending.saturating_sub(1);
         self.tally.ended(skipped);
+        if !self.neighbours.is_empty() {
+            self.neighbours.values_mut().for_each(|n| n.settled(lease.entry.0));
+        }
         self.tally.host(host, |h| if skipped { h.skipped += 1 } else { h.results += 1 });
         self.events.emit_detail(|| Event::Settled { row: lease.row, url: mask_url(&lease.url), fate: fate.to_owned(), rows });
     }
