@@ -1,3 +1,5 @@
-//! The `gleaner` command.
+//! The `gleaner` command: everything is in the library, see [`gleaner::cli`].
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    gleaner::cli::main()
+}

@@ -57,6 +57,8 @@ pub enum Event {
         ms: u64,
         /// Decoded bytes.
         bytes: u64,
+        /// Who answered, where known.
+        remote: Option<String>,
         /// What failed, for people.
         message: Option<String>,
     },

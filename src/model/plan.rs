@@ -2,7 +2,7 @@
 //!
 //! Plain data, in the lowest layer so that each decider and doer takes its own section as it is; `config` makes it.
 
-use crate::model::{Rate, Secret, Template};
+use crate::model::{Rate, Secret, Template, mask_url};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -164,8 +164,8 @@ pub enum UserAgent {
     Browser,
 }
 
-/// Ways out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Ways out. Its `Debug` leaves out userinfo.
+#[derive(Clone, PartialEq, Eq)]
 pub enum ProxyPlan {
     /// `http_proxy`, `https_proxy`, `all_proxy`, `no_proxy`.
     Environment,
@@ -173,6 +173,16 @@ pub enum ProxyPlan {
     Off,
     /// These, in turn (userinfo inside is secret).
     List(Vec<String>),
+}
+
+impl std::fmt::Debug for ProxyPlan {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Environment => f.write_str("Environment"),
+            Self::Off => f.write_str("Off"),
+            Self::List(list) => f.debug_tuple("List").field(&list.iter().map(|p| mask_url(p)).collect::<Vec<_>>()).finish(),
+        }
+    }
 }
 
 /// `[auth]`, bound to origins.
@@ -252,7 +262,7 @@ pub struct RetryPlan {
 /// `[crawl]`.
 #[derive(Clone, Debug)]
 pub struct CrawlPlan {
-    /// `selector[attribute]` of links.
+    /// `selector[attribute]` of links; empty: a, area, frame, iframe and meta refresh.
     pub follow: Vec<String>,
     /// Links from a seed; `None`: no end.
     pub depth: Option<u32>,

@@ -216,6 +216,14 @@ impl<T> Schedule<T> {
         h.queue.drain(..).collect()
     }
 
+    /// Takes the host's first item that `wanted` likes.
+    pub fn take_first(&mut self, slot: Slot, wanted: impl Fn(&T) -> bool) -> Option<T> {
+        let h = self.hosts.get_mut(&slot)?;
+        let i = h.queue.iter().position(wanted)?;
+        self.queued -= 1;
+        h.queue.remove(i)
+    }
+
     /// Items queued for a host.
     #[must_use]
     pub fn queued_at(&self, slot: Slot) -> usize {
@@ -256,8 +264,9 @@ impl<T> Schedule<T> {
     }
 
     /// The next turn at `now`. The gate is asked about the first item of a host whose own conditions hold; it has to be
-    /// ready to be asked about the same item again.
-    pub fn turn(&mut self, now: Moment, mut gate: impl FnMut(Slot, &HostKey, &T) -> Gate) -> Turn<T> {
+    /// ready to be asked about the same item again. Its last argument is true where it sent every other item of the host
+    /// [`Gate::Back`]: there is nothing to be behind of.
+    pub fn turn(&mut self, now: Moment, mut gate: impl FnMut(Slot, &HostKey, &T, bool) -> Gate) -> Turn<T> {
         while let Some(Reverse((at, slot))) = self.heap.peek().copied() {
             if at > now {
                 break;
@@ -286,7 +295,7 @@ impl<T> Schedule<T> {
                 continue;
             }
             let Some(item) = h.queue.front() else { continue };
-            match gate(slot, &h.key, item) {
+            match gate(slot, &h.key, item, turned >= h.queue.len()) {
                 Gate::Go => {
                     let Some(item) = h.queue.pop_front() else { continue };
                     self.queued -= 1;
@@ -356,7 +365,7 @@ mod tests {
         HostKey::from_stored(&format!("http://h{n}"))
     }
 
-    fn go(_: Slot, _: &HostKey, _: &u32) -> Gate {
+    fn go(_: Slot, _: &HostKey, _: &u32, _: bool) -> Gate {
         Gate::Go
     }
 
@@ -405,16 +414,17 @@ mod tests {
         for i in 1..=3 {
             s.push(a, i);
         }
-        assert_eq!(s.turn(at(0), |_, _, _| Gate::At(at(5))), Turn::Wait(at(5)));
+        assert_eq!(s.turn(at(0), |_, _, _, _| Gate::At(at(5))), Turn::Wait(at(5)));
         assert_eq!(s.turn(at(4), go), Turn::Wait(at(5)));
-        assert_eq!(s.turn(at(5), |_, _, i| if *i == 1 { Gate::Back } else { Gate::Go }), Turn::Send(a, 2));
-        assert_eq!(s.turn(at(5), |_, _, _| Gate::Blocked), Turn::Wait(Moment::FAR));
+        assert_eq!(s.turn(at(5), |_, _, i, _| if *i == 1 { Gate::Back } else { Gate::Go }), Turn::Send(a, 2));
+        assert_eq!(s.turn(at(5), |_, _, _, _| Gate::Blocked), Turn::Wait(Moment::FAR));
         assert_eq!(s.turn(at(9), go), Turn::Wait(Moment::FAR));
         s.wake_blocked();
-        assert_eq!(s.turn(at(9), |_, _, _| Gate::Drop), Turn::Dropped(a, 3));
-        assert_eq!(s.turn(at(9), |_, _, _| Gate::Back), Turn::Wait(at(209)), "a queue of nothing but turned items waits");
+        assert_eq!(s.turn(at(9), |_, _, _, _| Gate::Drop), Turn::Dropped(a, 3));
+        assert_eq!(s.turn(at(9), |_, _, _, _| Gate::Back), Turn::Wait(at(209)), "a queue of nothing but turned items waits");
+        assert_eq!(s.turn(at(209), |_, _, _, alone| if alone { Gate::At(at(300)) } else { Gate::Back }), Turn::Wait(at(300)));
         assert_eq!((s.queued(), s.in_flight_at(a)), (1, 1));
-        assert_eq!(s.turn(at(209), |_, _, _| Gate::Instead), Turn::Instead(a));
+        assert_eq!(s.turn(at(300), |_, _, _, _| Gate::Instead), Turn::Instead(a));
         assert_eq!((s.queued(), s.in_flight_at(a)), (1, 2));
     }
 

@@ -1,0 +1,219 @@
+//! The commands.
+
+use crate::cli::args::{Check, Cli, Command, Common, Crawl, Fetch, Global, Run, Status};
+use crate::cli::exit::{Exit, Failure, printed};
+use crate::cli::session::{Session, runtime, shown};
+use crate::cli::settings::Settings;
+use crate::cli::wire::{self, RunOptions};
+use crate::cli::{demo, fetch, save};
+use crate::model::plan::{InputSource, Plan, SinkPlace, StatePlace};
+use crate::report::{Output, StatusReport, quoted_for_shell, status_text, summary};
+use std::io::{self, IsTerminal as _};
+use std::path::{Path, PathBuf};
+
+/// Runs what was asked for.
+pub(crate) fn run(cli: Cli, out: &Output) -> Result<Exit, Failure> {
+    let global = cli.global;
+    match cli.command {
+        Command::Run(args) => run_job(&global, out, &args),
+        Command::Fetch(args) => run_fetch(&global, out, &args),
+        Command::Crawl(args) => run_crawl(&global, out, &args),
+        Command::Demo => demo::run(&global, out),
+        Command::Check(args) => check(&global, out, &args),
+        Command::Status(args) => status(&global, out, &args),
+        Command::Schema => {
+            let mut text = wire::schema();
+            text.push('\n');
+            printed(out.data(&text))
+        }
+    }
+}
+
+fn run_job(global: &Global, out: &Output, args: &Run) -> Result<Exit, Failure> {
+    let job = wire::load(&args.job, &Settings::of_global(global)?)?;
+    if job.plan.output.results.place == SinkPlace::Stdout {
+        out.warning("rows on standard output are written at least once: after a kill some may come twice");
+    }
+    start(global, out, job.plan, args.fresh, args.yes)
+}
+
+fn run_fetch(global: &Global, out: &Output, args: &Fetch) -> Result<Exit, Failure> {
+    let source = fetch::source(&args.what, &mut |n| out.notice(&n))?;
+    let mut settings = Settings::of_global(global)?;
+    settings.add_fetch(args, &source)?;
+    run_flags(global, out, settings, &args.common)
+}
+
+fn run_crawl(global: &Global, out: &Output, args: &Crawl) -> Result<Exit, Failure> {
+    let source = fetch::starts(&args.what, &mut |n| out.notice(&n));
+    let mut settings = Settings::of_global(global)?;
+    settings.add_crawl(args, &source)?;
+    run_flags(global, out, settings, &args.common)
+}
+
+/// A job without a file: saved, kept beside its results, or thrown away.
+fn run_flags(global: &Global, out: &Output, mut settings: Settings, common: &Common) -> Result<Exit, Failure> {
+    // A file named `-` is standard output, as in job files.
+    let output = common.output.as_deref().filter(|o| *o != Path::new("-"));
+    if let Some(results) = output {
+        fetch::keep_beside(&mut settings, results, common.skipped.as_deref())?;
+    } else {
+        if common.save.is_none() {
+            settings.text("output.results", "-", "--output");
+        }
+        if let Some(skipped) = &common.skipped {
+            settings.text("output.skipped", crate::cli::settings::utf8(skipped)?, "--skipped");
+        }
+    }
+    let mut plan = wire::assemble(&settings)?.plan;
+    if let Some(job) = &common.save {
+        return save_job(out, &settings, job);
+    }
+    if output.is_none() {
+        plan.state = StatePlace::Throwaway;
+        if common.skipped.is_none() {
+            plan.output.skipped = None;
+        }
+        // Typed addresses are soon asked for again; a list on stdout is what one may wish to go on with.
+        if !matches!(&plan.input.source, InputSource::Urls(urls) if urls.len() < 20) || plan.crawl.is_some() {
+            out.notice("rows go to standard output and nothing is kept: with -o FILE the same command goes on where it stopped");
+        }
+    }
+    start(global, out, plan, common.fresh, common.yes)
+}
+
+fn save_job(out: &Output, settings: &Settings, job: &Path) -> Result<Exit, Failure> {
+    let saved = save::save(settings, job)?;
+    let job = shown(job);
+    out.line(&format!("wrote {job}; nothing was sent"));
+    for variable in saved.variables {
+        out.hint(&format!("the job reads a secret from the environment: export {variable}='…'"));
+    }
+    out.hint(&format!("run it with: {} run {job}", program()));
+    Ok(Exit::Done)
+}
+
+fn start(global: &Global, out: &Output, plan: Plan, fresh: bool, yes: bool) -> Result<Exit, Failure> {
+    if fresh && !confirmed(out, &plan, yes)? {
+        out.line("nothing was changed");
+        return Ok(Exit::Usage);
+    }
+    let again = again(&plan);
+    let options = RunOptions { fresh, seed: global.network.seed };
+    let session = Session { global, out, options, listeners: Vec::new() };
+    let ended = runtime()?.block_on(session.run(plan)).map_err(|f| match (&again, f.exit) {
+        // What failed is not the job: once mended, the same command goes on.
+        (Some(again), Exit::Io) if f.hint.is_none() => f.hint(format!("when that is mended, go on with: {again}")),
+        _ => f,
+    })?;
+    summary(out, &ended.stats, &ended.ending(again));
+    Ok(ended.exit)
+}
+
+/// Whether a fresh start is meant: `--yes`, or a yes at the terminal.
+fn confirmed(out: &Output, plan: &Plan, yes: bool) -> Result<bool, Failure> {
+    if yes {
+        return Ok(true);
+    }
+    if !(io::stdin().is_terminal() && io::stderr().is_terminal()) {
+        return Err(Failure::new(Exit::Usage, "--fresh starts over, and there is no terminal to ask at").hint("say it with --fresh --yes"));
+    }
+    if !matches!(&plan.state, StatePlace::Folder(folder) if folder.exists()) {
+        return Ok(true);
+    }
+    out.ask(&format!("start {} over? What was gathered is renamed, not deleted. [y/N]", plan.name));
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer).map_err(|e| Failure::io("standard input", &e))?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+/// The command that goes on with a job; `None` where nothing is kept.
+fn again(plan: &Plan) -> Option<String> {
+    match (&plan.state, &plan.job_file) {
+        (StatePlace::Throwaway, _) => None,
+        (_, Some(job)) => Some(format!("{} run {}", program(), shown(job))),
+        (_, None) => {
+            let arguments = std::env::args_os().skip(1).filter(|a| a != "--fresh" && a != "--yes" && a != "-y");
+            let arguments: Vec<_> = arguments.map(|a| quoted_for_shell(&a.to_string_lossy())).collect();
+            Some(format!("{} {}", program(), arguments.join(" ")))
+        }
+    }
+}
+
+/// How this program was called, so that hints can be pasted.
+pub(crate) fn program() -> String {
+    let called = std::env::args_os().next().map(PathBuf::from);
+    match called {
+        Some(path) if path.components().count() > 1 => {
+            let text = shown(&path);
+            if text.contains('/') { text } else { format!("./{text}") }
+        }
+        _ => "gleaner".to_owned(),
+    }
+}
+
+fn check(global: &Global, out: &Output, args: &Check) -> Result<Exit, Failure> {
+    let job = wire::load(&args.job, &Settings::of_global(global)?)?;
+    if args.explain {
+        return printed(out.data(&job.explain));
+    }
+    out.line(&format!("{} is right: {}", shown(&args.job), described(&job.plan)));
+    Ok(Exit::Done)
+}
+
+/// A job in one line.
+fn described(plan: &Plan) -> String {
+    let input = match &plan.input.source {
+        InputSource::File(file) => format!("reads {}", shown(file)),
+        InputSource::Stdin => "reads standard input".to_owned(),
+        InputSource::Urls(urls) if urls.len() == 1 => "reads one address".to_owned(),
+        InputSource::Urls(urls) => format!("reads {} addresses", urls.len()),
+        InputSource::Request => "asks for one address".to_owned(),
+    };
+    let what = match (&plan.crawl, &plan.pages) {
+        (Some(_), _) => ", follows links",
+        (None, Some(_)) => ", turns pages",
+        (None, None) => "",
+    };
+    let to = match &plan.output.results.place {
+        SinkPlace::File(file) => shown(file),
+        SinkPlace::Stdout => "standard output".to_owned(),
+    };
+    let rates = match plan.limits.rates.as_slice() {
+        [] => String::new(),
+        rates => format!(", at most {}", rates.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")),
+    };
+    format!("{input}{what}, writes {to}{rates}")
+}
+
+fn status(global: &Global, out: &Output, args: &Status) -> Result<Exit, Failure> {
+    let report = wire::status(&state_of(global, &args.job)?)?;
+    let text = if args.json { json(&report)? } else { status_text(&report) };
+    printed(out.data(&text))
+}
+
+fn json(report: &StatusReport) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(report).map_err(|e| Failure::new(Exit::Io, e.to_string()))?;
+    Ok(format!("{text}\n"))
+}
+
+/// The state folder of a job file, of a results file of `fetch` or `crawl`, or the folder itself.
+fn state_of(global: &Global, job: &Path) -> Result<PathBuf, Failure> {
+    if job.is_dir() {
+        return Ok(job.to_owned());
+    }
+    let mut beside = job.as_os_str().to_owned();
+    beside.push(".gleaner");
+    let beside = PathBuf::from(beside);
+    if beside.is_dir() {
+        return Ok(beside);
+    }
+    match wire::load(job, &Settings::of_global(global)?)?.plan.state {
+        StatePlace::Folder(folder) if folder.exists() => Ok(folder),
+        _ => Err(Failure::new(Exit::Data, format!("{} has no state: it has not run yet", shown(job))).hint(format!(
+            "{} run {}",
+            program(),
+            shown(job)
+        ))),
+    }
+}

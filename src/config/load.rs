@@ -1,0 +1,123 @@
+//! From a job file, flags and the environment to a [`Plan`].
+
+use super::build::{self, Shape};
+use super::errors::{ConfigError, ConfigErrors, Origin};
+use super::explain::{Setting, complete, settings};
+use super::flags::{Overrides, environment};
+use super::raw;
+use super::tree::{self, Node, Value};
+use super::walk;
+use crate::model::plan::Plan;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The commented reference: every key with its default.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// A job that may run.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What to do.
+    pub plan: Plan,
+    /// Every setting, who set it, secrets masked; in the schema's order.
+    pub explain: Vec<Setting>,
+}
+
+/// Loads a job file, with the settings of flags and environment (`GLEANER_LIMITS__WORKERS=8`) laid over it.
+///
+/// Relative paths of the file and of the environment are relative to the file's folder, those of flags to the working
+/// folder. `${env:NAME}` is resolved from `env`. Nothing is written; of the file system only the job file is read.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn load(job_file: &Path, overrides: &Overrides, env: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, ConfigErrors> {
+    let fail = |message: String| ConfigErrors::of_file(job_file.to_owned(), message);
+    let bytes = std::fs::read(job_file).map_err(|e| {
+        fail(match e.kind() {
+            std::io::ErrorKind::NotFound => "there is no such job file".into(),
+            std::io::ErrorKind::IsADirectory => "is a folder: name the job file in it".into(),
+            _ => format!("the job file cannot be read: {e}"),
+        })
+    })?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        let line = e.as_bytes()[..e.utf8_error().valid_up_to()].split(|b| *b == b'\n').count();
+        fail(format!("line {line} is not UTF-8: save the job file as UTF-8"))
+    })?;
+    let file = tree::parse(&text).map_err(|e| ConfigErrors::new(Some(job_file.to_owned()), vec![e]))?;
+    merge(Some((job_file, file)), overrides, env)
+}
+
+/// The job that flags and environment alone amount to (`fetch`, `crawl`).
+///
+/// Results go to stdout unless `output.results` is set; with a results file, skipped records and state stand beside it.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn assemble(overrides: &Overrides, env: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, ConfigErrors> {
+    merge(None, overrides, env)
+}
+
+fn merge(
+    file: Option<(&Path, Node)>,
+    overrides: &Overrides,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<Loaded, ConfigErrors> {
+    let env: BTreeMap<String, String> = env.into_iter().collect();
+    let schema = raw::schema_value();
+    let job_file = file.as_ref().map(|(path, _)| path.to_path_buf());
+    let fail = |errors: Vec<ConfigError>| ConfigErrors::new(job_file.clone(), errors);
+    let mut errors = Vec::new();
+
+    let mut tree = defaults().map_err(|e| fail(vec![e]))?;
+    let section = |name: &str| walk::is_not_yet(name) || walk::properties(&schema).is_some_and(|known| known.contains_key(name));
+    let layers = file.map(|(_, node)| node).into_iter().chain(environment(&env, section)).chain(overrides.layers().iter().cloned());
+    for mut layer in layers {
+        walk::check(&mut layer, &schema, &mut errors);
+        tree.lay(layer, &mut errors);
+    }
+
+    let shape = Shape::of(&tree);
+    build::defaults(&mut tree, shape, job_file.as_deref());
+    let mut explain = settings(&tree, &schema);
+    for off in raw::SWITCHABLE {
+        if tree.get(off).is_some_and(|node| node.as_text() == Some("off")) {
+            tree.remove(off);
+        }
+    }
+    let job: raw::Job = match serde_json::from_value(tree.json()) {
+        Ok(job) => job,
+        Err(e) => {
+            errors.push(ConfigError { origin: Origin::Job, key: String::new(), message: e.to_string() });
+            return Err(fail(errors));
+        }
+    };
+    let plan = build::plan(
+        build::Context { tree: &tree, env: &env, job_file: job_file.as_deref(), network: &overrides.network },
+        job,
+        &mut errors,
+    );
+    match plan {
+        Some(plan) if errors.is_empty() => {
+            complete(&mut explain, &plan);
+            Ok(Loaded { plan, explain })
+        }
+        _ => Err(fail(errors)),
+    }
+}
+
+/// The lowest layer.
+fn defaults() -> Result<Node, ConfigError> {
+    let mut tree = tree::parse(DEFAULTS)?;
+    by_default(&mut tree);
+    Ok(tree)
+}
+
+fn by_default(node: &mut Node) {
+    node.at = Origin::Default;
+    node.key_at = Origin::Default;
+    match &mut node.value {
+        Value::Table(table) => table.iter_mut().for_each(|(_, node)| by_default(node)),
+        Value::List(items) => items.iter_mut().for_each(by_default),
+        _ => {}
+    }
+}

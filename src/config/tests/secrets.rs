@@ -1,0 +1,93 @@
+use super::{Job, job};
+use crate::config::{AuthKind, HeaderValue, ProxyPlan, explain_text};
+
+#[test]
+fn secrets_are_in_the_plan_and_in_nothing_that_is_shown() {
+    let text = "[request]\nheaders = { X-Key = \"${env:CANARY}\", Authorization = \"Bearer ${env:CANARY}\", Cookie = \"canary-cookie\" }\nproxy = [\"http://u:${env:CANARY}@p:1\", \"socks5://u:canary-plain@q:2\"]\nquery = { token = \"canary-query\" }\n[auth]\nhosts = [\"h\"]\nheader = { A = \"${env:CANARY}\", B = \"canary-literal\", C = \"canary-${env:CANARY}\" }\n";
+    let job = job(text).env("CANARY", "canary@secret/1").env("GLEANER_AUTH__HEADER", "{ D = \"canary-env\", A = \"${env:CANARY}\" }");
+    let loaded = job.ok();
+    let explain = explain_text(&loaded.explain, Some(&job.path()));
+    assert!(!explain.contains("canary"), "{explain}");
+    assert!(explain.contains("request.headers.X-Key = \"${env:CANARY}\""), "{explain}");
+    let mut plan = loaded.plan;
+    let shown = format!("{:?}", plan.auth) + &format!("{:?}", plan.request.headers[..2].to_vec()) + &format!("{:?}", plan.request.proxy);
+    assert!(!shown.contains("canary"), "{shown}");
+    let AuthKind::Header(headers) = plan.auth.take().unwrap().kind else { panic!() };
+    assert_eq!(headers.iter().map(|(n, s)| (n.as_str(), s.reveal())).collect::<Vec<_>>(), [("D", "canary-env"), ("A", "canary@secret/1")]);
+    assert!(matches!(&plan.request.headers[1].1, HeaderValue::Secret(s) if s.reveal() == "Bearer canary@secret/1"));
+    assert_eq!(plan.request.proxy, ProxyPlan::List(vec!["http://u:canary%40secret%2F1@p:1".into(), "socks5://u:canary-plain@q:2".into()]));
+}
+
+#[test]
+fn messages_never_repeat_a_secret() {
+    let text = "[request]\nproxy = \"ftp://u:canary@h\"\nheaders = { a = \"canary\\n\", b = \"${env:BAD}\" }\n[auth]\nhosts = [\"u:canary@h/x\"]\nbearer = \"canary\\r\"\nbasic = { user = \"canary:x\", password = 5 }\n";
+    let errors = job(text).env("BAD", "canary\nx").errors();
+    assert!(errors.len() >= 6, "{errors:#?}");
+    assert!(!errors.concat().contains("canary"), "{errors:#?}");
+}
+
+#[test]
+fn a_variable_that_is_unset_or_empty_is_an_error_that_names_it() {
+    for env in [None, Some("")] {
+        let job = job("auth.bearer = \"${env:TOKEN}\"\n");
+        let job = env.map_or(Job { env: Vec::new(), ..job }, |_| self::job("auth.bearer = \"${env:TOKEN}\"\n").env("TOKEN", ""));
+        assert_eq!(job.errors(), ["x.toml:2:15: auth.bearer: the environment variable TOKEN is not set or empty"]);
+    }
+    assert_eq!(
+        job("auth.bearer = \"${env:TO-KEN}\"").errors(),
+        ["x.toml:2:15: auth.bearer: \"TO-KEN\" is no name of an environment variable"]
+    );
+    assert_eq!(job("auth.bearer = \"${env:T\"").errors(), ["x.toml:2:15: auth.bearer: `${env:` without `}`"]);
+}
+
+#[test]
+fn secrets_have_their_places() {
+    let errors = job("request.query = { k = \"${env:K}\" }\nextract.fields = { a = \"css:${env:K}\" }\nrequest.json = { a = [\"${env:K}\"] }\nrequest.headers = { b = \"${env:K} {{url}}\" }").env("K", "v").errors();
+    assert_eq!(errors.len(), 4, "{errors:#?}");
+    assert!(errors[..3].iter().all(|e| e.contains("has its place in [auth], in headers and in the proxy only")), "{errors:#?}");
+    assert!(errors[3].contains("holds both"), "{errors:#?}");
+}
+
+#[test]
+fn credentials_are_bound_to_the_one_literal_origin_of_the_job() {
+    let hosts = |text: &str| Job::new(&format!("auth.bearer = \"t\"\n{text}\n")).load().map(|l| l.plan.auth.unwrap().hosts);
+    assert_eq!(hosts("request.url = \"https://API.example.com:8443/x\"").unwrap(), ["https://api.example.com:8443"]);
+    assert_eq!(hosts("input.file = \"a.csv\"\ninput.url = \"https://api.example.com/{{a}}\"").unwrap(), ["https://api.example.com"]);
+    assert_eq!(hosts("input.urls = [\"https://a/1\", \"https://a/2\", \"http://a/\"]").unwrap(), ["http://a", "https://a"]);
+    for unclear in [
+        "input.file = \"a.csv\"",
+        "input.urls = [\"https://a/\", \"https://b/\"]",
+        "input.file = \"a.csv\"\ninput.url = \"https://{{host}}/x\"",
+        "input.file = \"a.csv\"\ninput.url = \"https://a.{{tld}}/x\"",
+        "input.file = \"a.csv\"\ninput.url = \"https://a:{{port}}/x\"",
+    ] {
+        assert!(hosts(unclear).unwrap_err().to_string().contains("set [auth] hosts = [\"…\"]"), "{unclear}");
+    }
+    let loaded = Job::new("auth.bearer = \"t\"\nrequest.url = \"https://h/\"").ok();
+    let shown: Vec<String> =
+        loaded.explain.iter().filter(|s| s.key.starts_with("auth.")).map(|s| format!("{} {}", s.key, s.value)).collect();
+    assert_eq!(shown, ["auth.hosts [\"https://h\"]", "auth.bearer \"***\""]);
+    let set = "input.file = \"a.csv\"\nauth.hosts = [\"A.example\", \"b:8080\", \"http://c:80\", \"[::1]:9\", \"[::1]\"]";
+    assert_eq!(hosts(set).unwrap(), ["a.example", "b:8080", "http://c", "[::1]:9", "[::1]"]);
+    for bad in ["[]", "[\"*\"]", "[\"*.example.com\"]", "[\"a/b\"]", "[\"u@h\"]", "[\"\"]", "[\"ftp://h\"]"] {
+        assert!(hosts(&format!("input.file = \"a.csv\"\nauth.hosts = {bad}")).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn auth_is_exactly_one_of_its_kinds() {
+    for (auth, wanted) in [
+        ("auth.hosts = [\"h\"]", "auth: says nothing: set bearer, basic or header"),
+        (
+            "auth.bearer = \"a\"\nauth.header = { X = \"b\" }",
+            "auth.header: auth.bearer is set too: set exactly one of bearer, basic and header",
+        ),
+        ("auth.basic = { user = \"u\" }", "auth.basic: wants both"),
+        ("auth.basic = { user = \"u:v\", password = \"p\" }", "auth.basic.user: holds a colon"),
+        ("auth.header = { \"X Y\" = \"b\" }", "auth.header.X Y: is no header name"),
+        ("auth.bearer = \"\"", "auth.bearer: is empty"),
+    ] {
+        let errors = job(auth).errors();
+        assert!(errors.len() == 1 && errors[0].contains(wanted), "{auth}: {errors:?}");
+    }
+}

@@ -1,0 +1,718 @@
+//! The one task that decides: it owns schedule, limits, holds, breakers and tries, and is told of everything that happens.
+//!
+//! Nothing here waits for one thing: turns, landings, input, the store's replies and signals are served as they come, and
+//! what has to wait lies in the schedule's heap or in the store under its due time.
+
+use crate::clock::{Clock, Moment, SystemClock, Wall};
+use crate::engine::RunError;
+use crate::engine::extraction::Kit;
+use crate::engine::feeder::{Fed, FeedError};
+use crate::engine::hosts::{HostState, Robots};
+use crate::engine::request::Builder;
+use crate::engine::run::{Interrupt, Signals};
+use crate::engine::tally::Tally;
+use crate::engine::work::{Flight, Item, SavedState, Work};
+use crate::engine::worker::{Landing, Shop};
+use crate::events::{Account, Event, Events, HostWait, Snapshot};
+use crate::limit::Limits;
+use crate::model::plan::{LimitKeyKind, Plan};
+use crate::model::{HostKey, normalise, show_duration};
+use crate::retry::{Breaker, Budget, Neighbours};
+use crate::robots::Rules;
+use crate::schedule::{Schedule, Slot};
+use crate::store::encode::Encoder;
+use crate::store::{Claim, HostLease, Lease, LeaseRequest, Leased, Offer, Offered, Settle, Store, StoreError, StoredRobots};
+use futures::StreamExt as _;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinSet;
+
+/// Entries that wait in the state before the feeder pauses while there is work.
+const FEED_AHEAD: u64 = 8192;
+/// Entries that may wait on disk while workers idle: a list whose first part is one held host does not hold the rest.
+const FEED_FAR: u64 = 1_000_000;
+/// Entries in memory at most, those in flight aside.
+const IN_MEMORY: usize = 8192;
+/// Entries taken into memory for one host at a time.
+const PER_HOST: usize = 128;
+/// Settles that may wait for the store before no more attempts are started.
+const UNSETTLED: usize = 2048;
+/// Hosts kept in memory without work for what is known of them.
+const IDLE_HOSTS: usize = 2048;
+
+/// How the dispatcher ended.
+pub(crate) struct End {
+    /// `done`, `deferred`, `stopped:…`.
+    pub finish: String,
+    /// The frontier is drained and the input read.
+    pub done: bool,
+}
+
+/// What the store answered.
+pub(crate) enum Reply {
+    Offered(Result<Vec<Offered>, StoreError>),
+    Leased(Result<Leased, StoreError>),
+    Settled(Result<(), StoreError>),
+    /// Whether the operator named the host of an entry that the network policy refused.
+    Named(Box<Flight>, crate::retry::Judgement, crate::engine::worker::Facts, bool),
+    /// What a redirect of a crawl leads to: a new address that is the entry's now, or one that is known.
+    Claimed(Box<Work>, Result<Claim, StoreError>),
+    Told(Result<(), StoreError>),
+}
+
+/// What is known of the frontier on disk.
+pub(crate) struct Frontier {
+    /// Something may be leased.
+    pub more: bool,
+    /// The last lease said that nothing waits, and nothing was added since.
+    pub drained: bool,
+    /// Entries that wait for the final sweep.
+    pub sweep_waiting: u64,
+    /// The final sweep has begun.
+    pub sweep: bool,
+    /// When waiting entries become due.
+    pub dues: BinaryHeap<Reverse<Moment>>,
+}
+
+pub(crate) struct Dispatcher {
+    pub plan: Arc<Plan>,
+    pub builder: Arc<Builder>,
+    pub kit: Arc<Kit>,
+    pub shop: Arc<Shop>,
+    pub store: Store,
+    pub events: Events,
+    pub clock: Arc<SystemClock>,
+    pub seed: u64,
+
+    pub schedule: Schedule<Item>,
+    pub limits: Limits,
+    pub neighbours: HashMap<Arc<str>, Neighbours>,
+    pub hosts: HashMap<Slot, HostState>,
+
+    pub flights: HashMap<u64, Flight>,
+    pub next_flight: u64,
+    pub in_flight: usize,
+    pub parsing: usize,
+    /// Attempts in flight at most, lowered while the machine is short of something.
+    pub most: usize,
+    pub tasks: JoinSet<()>,
+    pub landings: Receiver<Landing>,
+
+    pub fed: Option<Receiver<Fed>>,
+    pub input_done: bool,
+    pub offering: bool,
+    pub stop_after: Option<RunError>,
+
+    pub frontier: Frontier,
+    pub leasing: bool,
+    pub settles: Vec<Settle>,
+    pub settling: bool,
+    pub replies: FuturesUnordered<BoxFuture<'static, Reply>>,
+
+    pub tally: Tally,
+    /// Pending entries as far as this task knows; discovered ones come with the next commit.
+    pub pending: u64,
+    /// Entries that were fetched to an end, over the job's life (`max_pages`).
+    pub fetched: u64,
+    pub results: u64,
+    pub next_turn: Moment,
+    pub waits_on: Option<String>,
+    /// A host waits for a permit to come back.
+    pub blocked: bool,
+    pub stopping: Option<String>,
+    pub seeds_of_scope: Vec<String>,
+    pub last_snapshot: Moment,
+    pub drops: u32,
+    /// Why the run cannot go on now (a key that only refuses, no proxy left).
+    pub defer: Option<String>,
+    /// Attempts in a row that failed at a proxy, and since when.
+    pub proxy_trouble: (u32, Moment),
+}
+
+impl Dispatcher {
+    /// Runs to the end of the job, to a stop, or to an error. What was settled is with the store in every case.
+    pub(crate) async fn run(&mut self, signals: &mut Signals) -> Result<End, RunError> {
+        let mut landed = Vec::with_capacity(256);
+        let mut tick = tokio::time::interval(Duration::from_millis(100));
+        tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            self.reached_a_stop();
+            if self.stopping.is_none() && self.stop_after.is_none() && self.defer.is_none() {
+                self.take_turns();
+            }
+            self.ask_store();
+            if let Some(end) = self.end()? {
+                return Ok(end);
+            }
+            let wake = self.wake_at();
+            let hungry = self.wants_input();
+            tokio::select! {
+                biased;
+                Some(why) = signals.recv() => {
+                    let why = match why {
+                        Interrupt::Interrupt => "interrupt",
+                        Interrupt::Terminate => "terminate",
+                        Interrupt::HangUp => "hang-up",
+                    };
+                    self.events.emit(&Event::Stopping { why: why.into() });
+                    self.abandon();
+                    self.flush().await?;
+                    return Ok(End { finish: format!("stopped:{why}"), done: false });
+                }
+                n = self.landings.recv_many(&mut landed, 256) => {
+                    if n > 0 {
+                        let now = self.clock.now();
+                        for landing in landed.drain(..) {
+                            self.land(landing, now);
+                        }
+                    }
+                }
+                Some(reply) = self.replies.next(), if !self.replies.is_empty() => self.replied(reply)?,
+                fed = recv(&mut self.fed), if hungry => self.feed(fed),
+                () = sleep_until(&self.clock, wake) => {}
+                _ = tick.tick() => self.tick(),
+            }
+        }
+    }
+
+    /// Ends what is in flight; its entries are simply pending.
+    fn abandon(&mut self) {
+        self.tasks.abort_all();
+        self.flights.clear();
+    }
+
+    /// Hands everything that is settled to the store.
+    pub(crate) async fn flush(&mut self) -> Result<(), RunError> {
+        while self.settling || self.offering {
+            match self.replies.next().await {
+                Some(reply) => self.replied(reply)?,
+                None => break,
+            }
+        }
+        if !self.settles.is_empty() {
+            let batch = std::mem::take(&mut self.settles);
+            self.store.settle(batch).await.map(|_| ()).map_err(store_failed)?;
+        }
+        Ok(())
+    }
+
+    // -- input
+
+    fn wants_input(&self) -> bool {
+        if self.offering || self.fed.is_none() || self.stopping.is_some() {
+            return false;
+        }
+        let idle = self.in_flight < self.most && self.schedule.ready_hosts() == 0 && !self.leasing;
+        self.pending < FEED_AHEAD || (idle && self.pending < FEED_FAR)
+    }
+
+    fn feed(&mut self, fed: Option<Fed>) {
+        match fed {
+            None => {
+                self.fed = None;
+            }
+            Some(Fed::Columns(columns)) => {
+                let spec = crate::engine::run::encoder_spec(&self.plan, &self.kit.extractor);
+                let skipped = self.plan.output.skipped.as_ref().map_or(self.plan.output.results.format, |s| s.format);
+                // A resumed job's columns were set when its state was opened; the first to come count.
+                if self.kit.encoder.set(Encoder::new(spec, self.plan.output.results.format, skipped, columns.clone())).is_ok() {
+                    let store = self.store.clone();
+                    self.replies.push(Box::pin(async move { Reply::Told(store.columns(columns).await.map(|_| ())) }));
+                }
+            }
+            Some(Fed::Notice(message)) => self.events.notice(message),
+            Some(Fed::Warning(code, message)) => self.events.warn(code, || message),
+            Some(Fed::Failed(e)) => {
+                let (message, hint, io) = match e {
+                    FeedError::Input(e) => (e.to_string(), e.hint().map(str::to_owned), e.is_io()),
+                    FeedError::Bad { message, hint } => (message, hint, false),
+                };
+                self.stop_after = Some(if io { RunError::Io { message, hint } } else { RunError::Input { message, hint } });
+                self.fed = None;
+            }
+            Some(Fed::Batch(mut offers, mark)) => {
+                if mark.done {
+                    self.input_done = true;
+                }
+                let hand = self.schedule.queued() < IN_MEMORY / 2;
+                for o in &mut offers {
+                    o.hand = hand;
+                }
+                self.add_to_scope(&offers);
+                self.offering = true;
+                let store = self.store.clone();
+                self.replies.push(Box::pin(async move { Reply::Offered(store.offer(offers, Some(mark)).await) }));
+            }
+        }
+    }
+
+    /// The scope of a crawl is the union of its seeds; it is kept in the state for the runs that do not read them again.
+    fn add_to_scope(&mut self, offers: &[Offer]) {
+        let Some(scope) = &self.kit.scope else { return };
+        let before = self.seeds_of_scope.len();
+        for url in offers.iter().filter_map(|o| o.body.as_ref().ok()).filter_map(|b| normalise(&b.url).ok()) {
+            let mut scope = scope.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+            scope.add_seed(&url);
+            self.seeds_of_scope.push(url.into());
+        }
+        if self.seeds_of_scope.len() > before {
+            self.keep_scope();
+        }
+    }
+
+    pub(crate) fn keep_scope(&mut self) {
+        let (store, text) = (self.store.clone(), self.seeds_of_scope.join("\n"));
+        self.replies.push(Box::pin(async move { Reply::Told(store.put("scope", &text).await) }));
+    }
+
+    // -- the store
+
+    fn ask_store(&mut self) {
+        if !self.settling && !self.settles.is_empty() {
+            self.settling = true;
+            self.frontier.drained = false;
+            let (store, batch) = (self.store.clone(), std::mem::take(&mut self.settles));
+            self.replies.push(Box::pin(async move { Reply::Settled(store.settle(batch).await.map(|_| ())) }));
+        }
+        let now = self.clock.now();
+        while self.frontier.dues.peek().is_some_and(|Reverse(at)| *at <= now) {
+            self.frontier.dues.pop();
+            self.frontier.more = true;
+        }
+        if self.leasing || self.stopping.is_some() || self.stop_after.is_some() {
+            return;
+        }
+        let quiet = self.is_quiet();
+        let idle = self.in_flight < self.most && self.schedule.ready_hosts() == 0;
+        let low = self.schedule.queued() < 2 * self.most || idle;
+        let wanted = self.frontier.more && low && self.schedule.queued() < IN_MEMORY;
+        let ask_drained = quiet && self.input_done && self.fed.is_none() && !self.frontier.drained && !self.frontier.more;
+        if !(wanted || ask_drained) {
+            return;
+        }
+        let hosts: Vec<_> = self
+            .hosts
+            .iter()
+            .filter(|(slot, h)| h.more && self.schedule.queued_at(**slot) < PER_HOST / 4)
+            .filter_map(|(_, h)| h.id)
+            .take(256)
+            .collect();
+        let room = IN_MEMORY.saturating_sub(self.schedule.queued());
+        let request = LeaseRequest {
+            hosts,
+            new_hosts: (4 * self.most).clamp(16, 512).min(room),
+            per_host: PER_HOST.min(room.max(1)),
+            sweep: self.frontier.sweep,
+            now: self.clock.wall(),
+        };
+        self.leasing = true;
+        self.frontier.more = false;
+        let store = self.store.clone();
+        self.replies.push(Box::pin(async move { Reply::Leased(store.lease(request).await) }));
+    }
+
+    fn replied(&mut self, reply: Reply) -> Result<(), RunError> {
+        match reply {
+            Reply::Told(r) => r.map_err(store_failed)?,
+            Reply::Settled(r) => {
+                self.settling = false;
+                match r {
+                    Err(e) if !e.is_fatal() => self.events.warn("internal", || e.to_string()),
+                    other => other.map_err(store_failed)?,
+                }
+            }
+            Reply::Offered(r) => {
+                self.offering = false;
+                self.frontier.drained = false;
+                for offered in r.map_err(store_failed)? {
+                    match offered {
+                        Offered::New(lease) => {
+                            self.pending += 1;
+                            match lease {
+                                Some(lease) => self.admit(*lease, None),
+                                None => self.frontier.more = true,
+                            }
+                        }
+                        Offered::Known { .. } => {
+                            self.tally.ended(false);
+                        }
+                        Offered::Bad => {
+                            self.tally.ended(true);
+                        }
+                    }
+                }
+            }
+            Reply::Leased(r) => {
+                self.leasing = false;
+                let leased = r.map_err(store_failed)?;
+                self.frontier.drained = leased.drained;
+                self.frontier.sweep_waiting = leased.sweep_waiting;
+                if let Some(due) = leased.next_due {
+                    let at = self.clock.now() + self.clock.wall().until(due) + Duration::from_millis(1);
+                    self.frontier.dues.push(Reverse(at));
+                }
+                let mut got = 0;
+                for host in leased.hosts {
+                    got += host.entries.len();
+                    self.take_host(host);
+                }
+                self.frontier.more |= got > 0;
+            }
+            Reply::Claimed(work, claim) => match claim.map_err(store_failed)? {
+                Claim::Yours => self.requeue(work),
+                Claim::Known { first_row } => self.skip_known(&work, first_row),
+            },
+            Reply::Named(flight, judgement, facts, named) => {
+                let now = self.clock.now();
+                self.settle_named(*flight, judgement, &facts, named, now);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_host(&mut self, host: HostLease) {
+        let HostLease { id, key, named, robots, entries, more, .. } = host;
+        if entries.is_empty() && self.schedule.find(&key).is_none() {
+            return;
+        }
+        let slot = self.host(&key);
+        let wall = self.clock.wall();
+        if let Some(state) = self.hosts.get_mut(&slot) {
+            state.id = Some(id);
+            state.named |= named;
+            state.more = more;
+            if matches!(state.robots, Robots::Unknown)
+                && let Some(stored) = robots
+            {
+                state.robots = read_robots(&stored, wall);
+            }
+        }
+        self.tune(slot);
+        for lease in entries {
+            self.admit(lease, Some(slot));
+        }
+    }
+
+    /// A lease becomes work in its host's queue.
+    fn admit(&mut self, lease: Lease, at: Option<Slot>) {
+        let saved: SavedState = lease.state.as_deref().and_then(|s| serde_json::from_str(s).ok()).unwrap_or_default();
+        let target = normalise(&lease.url).and_then(|u| self.builder.target(&u, &lease.columns));
+        let target = match target {
+            Ok(t) => t,
+            Err(message) => {
+                self.give_up_lease(&lease, crate::model::Reason::BadInput, &message);
+                return;
+            }
+        };
+        let page = saved.page.or_else(|| self.kit.extractor.pager().map(|p| p.first(&target)));
+        let slot = at.unwrap_or_else(|| {
+            let slot = self.host(&HostKey::of(&target));
+            if let Some(h) = self.hosts.get_mut(&slot) {
+                h.id = Some(lease.host);
+                h.named = true;
+            }
+            slot
+        });
+        let work = Work {
+            lease: Arc::new(lease),
+            target,
+            tries: saved.tries,
+            page,
+            hop: None,
+            identity: false,
+            fresh: false,
+            named: None,
+            ended: None,
+            rows: 0,
+        };
+        self.schedule.push(slot, Item::Entry(Box::new(work)));
+    }
+
+    /// The slot of a host, with a state.
+    pub(crate) fn host(&mut self, key: &HostKey) -> Slot {
+        let slot = self.schedule.slot(key);
+        self.hosts.entry(slot).or_insert_with(|| HostState {
+            id: None,
+            named: false,
+            robots: if self.plan.request.robots { Robots::Unknown } else { Robots::Open },
+            breaker: Breaker::new(self.plan.retry.host_give_up),
+            budget: Budget::default(),
+            limit_key: self.limits.key_of(key).into(),
+            robots_tries: (0, None),
+            more: false,
+        });
+        slot
+    }
+
+    /// Concurrency and delay of a host: its crawl delay wins over a shorter one of ours.
+    pub(crate) fn tune(&mut self, slot: Slot) {
+        let (most, delay) = self.schedule.usual();
+        let Some(h) = self.hosts.get(&slot) else { return };
+        if let Robots::Rules(rules) = &h.robots
+            && let Some(crawl_delay) = rules.crawl_delay()
+        {
+            self.schedule.tune(slot, 1, delay.max(crawl_delay));
+        } else {
+            self.schedule.tune(slot, most, delay);
+        }
+    }
+
+    // -- the end
+
+    /// Nothing in memory has work to do or to tell.
+    fn is_quiet(&self) -> bool {
+        self.flights.is_empty() && self.replies.is_empty() && self.settles.is_empty() && self.schedule.queued() == 0
+    }
+
+    fn end(&mut self) -> Result<Option<End>, RunError> {
+        if let Some(why) = &self.stopping {
+            if self.flights.is_empty() && self.replies.is_empty() && self.settles.is_empty() {
+                return Ok(Some(End { finish: format!("stopped:{why}"), done: false }));
+            }
+            return Ok(None);
+        }
+        if self.stop_after.is_some() {
+            let landed = self.flights.is_empty() && self.replies.is_empty() && self.settles.is_empty();
+            return if landed { self.stop_after.take().map_or(Ok(None), Err) } else { Ok(None) };
+        }
+        if !self.input_done && self.fed.is_some() {
+            return Ok(self.deferred());
+        }
+        if self.is_quiet() && self.frontier.drained && !self.frontier.more && self.frontier.dues.is_empty() {
+            return Ok(Some(End { finish: "done".into(), done: true }));
+        }
+        if self.is_quiet()
+            && !self.frontier.drained
+            && !self.frontier.more
+            && !self.leasing
+            && self.frontier.dues.is_empty()
+            && self.frontier.sweep_waiting > 0
+            && !self.frontier.sweep
+        {
+            self.frontier.sweep = true;
+            self.frontier.more = true;
+        }
+        Ok(self.deferred())
+    }
+
+    /// Only holds longer than `max_wait` are left.
+    fn deferred(&self) -> Option<End> {
+        if let Some(why) = &self.defer {
+            if !self.flights.is_empty() || !self.replies.is_empty() || !self.settles.is_empty() {
+                return None;
+            }
+            self.events.emit(&Event::Stopping { why: format!("deferred: {why}; run the same command again later") });
+            return Some(End { finish: "deferred".into(), done: false });
+        }
+        if !self.flights.is_empty()
+            || !self.replies.is_empty()
+            || !self.settles.is_empty()
+            || self.frontier.more
+            || self.schedule.queued() == 0
+            || self.wants_input()
+        {
+            return None;
+        }
+        let now = self.clock.now();
+        let soonest = self.frontier.dues.peek().map_or(self.next_turn, |Reverse(d)| self.next_turn.min(*d));
+        if soonest == Moment::FAR || soonest.since(now) <= self.plan.limits.max_wait {
+            return None;
+        }
+        let until = self.clock.wall().plus(soonest.since(now));
+        self.events.emit(&Event::Stopping {
+            why: format!(
+                "deferred: only holds longer than max_wait ({}) are left; run the same command again at {until} or later",
+                show_duration(self.plan.limits.max_wait)
+            ),
+        });
+        Some(End { finish: "deferred".into(), done: false })
+    }
+
+    fn reached_a_stop(&mut self) {
+        if self.stopping.is_some() {
+            return;
+        }
+        let stop = &self.plan.stop;
+        let now = self.clock.now();
+        let why = if stop.time.is_some_and(|t| now.since(Moment::ZERO) >= t) {
+            "time"
+        } else if stop.requests.is_some_and(|n| self.tally.requests >= n) {
+            "requests"
+        } else if stop.bytes.is_some_and(|n| self.tally.bytes >= n) {
+            "bytes"
+        } else if stop.results.is_some_and(|n| n > 0 && self.results >= n) {
+            "results"
+        } else if stop.errors.is_some_and(|share| self.tally.error_share().is_some_and(|s| s >= share)) {
+            "errors"
+        } else if self.plan.crawl.as_ref().and_then(|c| c.max_pages).is_some_and(|n| self.fetched >= n) && self.pending_anything() {
+            "max_pages"
+        } else {
+            return;
+        };
+        self.events.emit(&Event::Stopping { why: why.into() });
+        self.stopping = Some(why.into());
+    }
+
+    fn pending_anything(&self) -> bool {
+        self.schedule.queued() > 0 || self.frontier.more || !self.flights.is_empty() || !self.frontier.drained
+    }
+
+    /// Entries in flight or in extraction, robots.txt left out.
+    pub(crate) fn entries_under_way(&self) -> u64 {
+        self.flights.values().filter(|f| matches!(f.item, Item::Entry(_))).count() as u64
+    }
+
+    // -- time
+
+    fn wake_at(&self) -> Moment {
+        let due = self.frontier.dues.peek().map_or(Moment::FAR, |Reverse(d)| *d);
+        let turn = if self.in_flight < self.most && self.stopping.is_none() { self.next_turn } else { Moment::FAR };
+        turn.min(due)
+    }
+
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        while let Some(joined) = self.tasks.try_join_next() {
+            if let Err(e) = joined
+                && e.is_panic()
+            {
+                self.events.warn("internal", || "an attempt failed in a way that it should not".into());
+            }
+        }
+        self.land_lost(now);
+        if now.since(self.last_snapshot) >= Duration::from_millis(250) {
+            self.last_snapshot = now;
+            self.forget_idle_hosts(now);
+            let snapshot = self.snapshot(now);
+            self.events.snapshot(&snapshot);
+            let (store, json) = (self.store.clone(), serde_json::to_string(&snapshot).unwrap_or_default());
+            if self.replies.len() < 64 {
+                self.replies.push(Box::pin(async move { Reply::Told(store.snapshot(json).await) }));
+            }
+        }
+    }
+
+    pub(crate) fn snapshot(&mut self, now: Moment) -> Snapshot {
+        let mut snapshot =
+            Snapshot { account: self.account(), in_flight: self.in_flight as u64, input_done: self.input_done, ..Snapshot::default() };
+        let crawl = self.plan.crawl.is_some();
+        self.tally.fill(&mut snapshot, now, crawl);
+        snapshot.waiting = (self.in_flight == 0 || self.next_turn != Moment::FAR).then(|| self.waits_on.clone()).flatten().map(|what| {
+            if self.next_turn == Moment::FAR { what } else { format!("{what}, next in {}", show_duration(self.next_turn.since(now))) }
+        });
+        let mut hosts: Vec<HostWait> = self
+            .schedule
+            .waiting()
+            .map(|(slot, key, at)| HostWait {
+                host: key.authority().to_owned(),
+                cause: self.cause(slot, key, now),
+                wait_ms: if at == Moment::FAR { 0 } else { u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX) },
+            })
+            .take(512)
+            .collect();
+        hosts.sort_by_key(|h| Reverse(h.wait_ms));
+        hosts.truncate(20);
+        snapshot.hosts = hosts;
+        snapshot
+    }
+
+    /// The account, with what is not committed yet.
+    pub(crate) fn account(&self) -> Account {
+        self.store.account()
+    }
+
+    fn cause(&self, slot: Slot, key: &HostKey, now: Moment) -> String {
+        let limit_key = self.limits.key_of(key);
+        if self.limits.held_until(limit_key, now).is_some() {
+            return "hold".into();
+        }
+        match self.hosts.get(&slot).map(|h| &h.robots) {
+            Some(Robots::Asking | Robots::Parked { .. }) => return "robots.txt".into(),
+            _ => {}
+        }
+        if self.hosts.get(&slot).is_some_and(|h| breaker_is_open(h, now)) {
+            return "breaker".into();
+        }
+        if self.plan.limits.rates.is_empty() { "delay".into() } else { "limit".into() }
+    }
+
+    /// Drops what is known of hosts without work, so that memory stays flat.
+    fn forget_idle_hosts(&mut self, now: Moment) {
+        let idle: Vec<Slot> = self
+            .hosts
+            .iter()
+            .filter(|(slot, h)| {
+                self.schedule.queued_at(**slot) == 0
+                    && self.schedule.in_flight_at(**slot) == 0
+                    && matches!(h.robots, Robots::Unknown | Robots::Open | Robots::Rules(_))
+            })
+            .map(|(slot, _)| *slot)
+            .collect();
+        if idle.len() <= IDLE_HOSTS {
+            return;
+        }
+        for slot in idle {
+            if self.hosts.get(&slot).is_some_and(|h| !breaker_is_open(h, now)) && self.schedule.forget(slot, now) {
+                self.hosts.remove(&slot);
+            }
+        }
+    }
+
+    /// One limit for the whole job: asked once for all hosts.
+    pub(crate) fn has_one_limit(&self) -> bool {
+        self.plan.limits.key == LimitKeyKind::Job
+    }
+
+    pub(crate) fn has_room(&self) -> bool {
+        self.in_flight < self.most && self.parsing < 2 * self.most.max(16) && self.settles.len() < UNSETTLED
+    }
+}
+
+pub(crate) fn breaker_is_open(h: &HostState, now: Moment) -> bool {
+    !matches!(h.breaker.state(now), crate::retry::State::Closed)
+}
+
+fn read_robots(stored: &StoredRobots, wall: Wall) -> Robots {
+    if stored.until < wall {
+        return Robots::Unknown;
+    }
+    match stored.verdict.as_str() {
+        "rules" => Robots::Rules(Box::new(Rules::parse(&stored.body))),
+        "open" => Robots::Open,
+        _ => Robots::Unknown,
+    }
+}
+
+pub(crate) fn store_failed(e: StoreError) -> RunError {
+    let hint = match &e {
+        StoreError::StdoutClosed => None,
+        _ => Some("nothing committed is lost: free space or mend the disk, then run the same command again".to_owned()),
+    };
+    RunError::Io { message: e.to_string(), hint }
+}
+
+async fn recv(fed: &mut Option<Receiver<Fed>>) -> Option<Fed> {
+    match fed {
+        Some(fed) => fed.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(clock: &SystemClock, at: Moment) {
+    match clock.instant(at) {
+        Some(instant) if at != Moment::FAR => tokio::time::sleep_until(instant.into()).await,
+        _ => std::future::pending().await,
+    }
+}
+
+/// Sums by key.
+pub(crate) fn add_counts(to: &mut BTreeMap<String, u64>, from: BTreeMap<&'static str, u64>) {
+    for (k, n) in from {
+        *to.entry(k.to_owned()).or_default() += n;
+    }
+}

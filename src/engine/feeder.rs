@@ -1,0 +1,181 @@
+//! The job reader: a thread that reads records and hands them on in batches, as fast as they are taken.
+//!
+//! A batch and the input's position behind it travel together and are one transaction of the store, so that a record is
+//! never read twice. Batches grow from one to [`BATCH`], so that the first request does not wait for the second record.
+
+use crate::engine::request::Builder;
+use crate::input::{self, InputError, Position, Reader};
+use crate::model::plan::{InputPlan, InputSource, OnBad};
+use crate::model::{HostKey, normalise, printable};
+use crate::store::{BadRecord, InputMark, Offer, OfferUrl, Origin};
+use std::sync::Arc;
+use tokio::sync::mpsc::Sender;
+
+/// Most records of a batch.
+const BATCH: usize = 256;
+/// If all of the first records are bad, the job is wrong, not the list.
+const FIRST: u64 = 100;
+
+/// What the feeder tells.
+pub(crate) enum Fed {
+    /// The columns that are carried; comes first.
+    Columns(Vec<String>),
+    /// Records with the position behind them.
+    Batch(Vec<Offer>, InputMark),
+    /// For the person.
+    Notice(String),
+    /// Counted by code.
+    Warning(&'static str, String),
+    /// The input cannot be read further; what came before stands.
+    Failed(FeedError),
+}
+
+/// Why reading ended early.
+pub(crate) enum FeedError {
+    /// The reader's own.
+    Input(InputError),
+    /// `on_bad = "stop"`, or nothing but bad records.
+    Bad { message: String, hint: Option<String> },
+}
+
+/// What the thread needs.
+pub(crate) struct Feeder {
+    pub plan: InputPlan,
+    pub builder: Arc<Builder>,
+    pub resume: Option<Position>,
+    /// Nothing was taken from the list before.
+    pub first_run: bool,
+    pub to: Sender<Fed>,
+}
+
+impl Feeder {
+    /// Reads to the end, to an error, or until nobody listens.
+    pub(crate) fn run(self) {
+        if let Err(Some(e)) = self.read() {
+            let _ = self.to.blocking_send(Fed::Failed(e));
+        }
+    }
+
+    /// `Err(None)`: nobody listens any more.
+    fn read(&self) -> Result<(), Option<FeedError>> {
+        let mut reader = input::open(&self.plan, self.resume.as_ref()).map_err(|e| Some(FeedError::Input(e)))?;
+        let columns = reader.columns().to_vec();
+        self.tell(&mut reader)?;
+        self.send(Fed::Columns(columns))?;
+        let is_stdin = self.plan.source == InputSource::Stdin;
+        let (mut batch, mut size) = (Vec::new(), 1);
+        let (mut good, mut bad) = (0u64, 0u64);
+        // While only bad records came, they are kept back: the cured job is to start clean.
+        let mut kept = Vec::new();
+        let mut first_bad = None;
+        loop {
+            if is_stdin && !batch.is_empty() && !stdin_is_ready() {
+                self.flush(&mut reader, &mut batch, false)?;
+            }
+            let record = match reader.next() {
+                Ok(Some(r)) => r,
+                Ok(None) => break,
+                Err(e) => {
+                    batch.splice(0..0, kept);
+                    self.flush(&mut reader, &mut batch, false)?;
+                    return Err(Some(FeedError::Input(e)));
+                }
+            };
+            let body = match record.body {
+                Ok(listed) => self.offer(&listed, &record.columns).map_err(|m| {
+                    let shown: String = listed.chars().take(200).collect();
+                    BadRecord { message: format!("{}: {m}: {:?}", self.place(record.line), printable(&shown)), url: listed }
+                }),
+                Err(message) => Err(BadRecord { url: record.shown, message }),
+            };
+            if let Err(bad_record) = &body {
+                bad += 1;
+                if self.plan.on_bad == OnBad::Stop {
+                    let message = bad_record.message.clone();
+                    self.flush(&mut reader, &mut batch, false)?;
+                    return Err(Some(FeedError::Bad { message, hint: Some("mend the record, or set [input] on_bad = \"skip\"".into()) }));
+                }
+                first_bad.get_or_insert_with(|| bad_record.message.clone());
+            } else {
+                good += 1;
+            }
+            let offer = Offer { row: record.row, origin: Origin::Seed, body, columns: record.columns, hand: false };
+            if self.first_run && good == 0 && bad <= FIRST {
+                kept.push(offer);
+                if bad == FIRST {
+                    return Err(Some(all_bad(bad, first_bad)));
+                }
+                continue;
+            }
+            if !kept.is_empty() {
+                batch.append(&mut kept);
+            }
+            batch.push(offer);
+            if batch.len() >= size {
+                size = (size * 2).min(BATCH);
+                self.flush(&mut reader, &mut batch, false)?;
+            }
+        }
+        if self.first_run && good == 0 && bad > 0 {
+            return Err(Some(all_bad(bad, first_bad)));
+        }
+        self.flush(&mut reader, &mut batch, true)
+    }
+
+    fn offer(&self, listed: &str, columns: &crate::model::Columns) -> Result<OfferUrl, String> {
+        let url = normalise(listed)?;
+        let target = self.builder.target(&url, columns)?;
+        let key = self.builder.key(&target, columns)?;
+        Ok(OfferUrl { url: listed.trim().to_owned(), key, host: HostKey::of(&target), fetch_duplicates: self.plan.fetch_duplicates })
+    }
+
+    /// Where a record stands, for its message.
+    fn place(&self, line: u64) -> String {
+        match &self.plan.source {
+            InputSource::File(path) => format!("{}:{line}", path.display()),
+            InputSource::Stdin => format!("stdin:{line}"),
+            InputSource::Urls(_) => format!("address {line}"),
+            InputSource::Request => "request.url".into(),
+        }
+    }
+
+    fn tell(&self, reader: &mut Reader) -> Result<(), Option<FeedError>> {
+        for n in reader.notices() {
+            self.send(Fed::Notice(n))?;
+        }
+        for (code, message) in reader.warnings() {
+            self.send(Fed::Warning(code, message))?;
+        }
+        Ok(())
+    }
+
+    fn flush(&self, reader: &mut Reader, batch: &mut Vec<Offer>, done: bool) -> Result<(), Option<FeedError>> {
+        self.tell(reader)?;
+        let position = serde_json::to_string(&reader.position()).unwrap_or_default();
+        self.send(Fed::Batch(std::mem::take(batch), InputMark { position, done }))
+    }
+
+    fn send(&self, fed: Fed) -> Result<(), Option<FeedError>> {
+        self.to.blocking_send(fed).map_err(|_| None)
+    }
+}
+
+fn all_bad(n: u64, first: Option<String>) -> FeedError {
+    let first = first.unwrap_or_default();
+    let hint = if first.contains("no scheme") {
+        "set [input] url = \"https://{{url}}\" (with `fetch`: --url 'https://{{url}}')"
+    } else {
+        "check that the list and [input] url fit each other"
+    };
+    FeedError::Bad {
+        message: format!("none of the first {n} records is an address that can be asked for; the first: {first}"),
+        hint: Some(hint.into()),
+    }
+}
+
+/// Whether a read of standard input would return at once.
+fn stdin_is_ready() -> bool {
+    let stdin = std::io::stdin();
+    let mut fds = [rustix::event::PollFd::new(&stdin, rustix::event::PollFlags::IN)];
+    rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok_and(|n| n > 0)
+}

@@ -1,0 +1,341 @@
+//! The story of one run.
+
+use crate::clock::{Clock, Moment, SystemClock};
+use crate::engine::RunError;
+use crate::engine::dispatcher::{Dispatcher, End, Frontier, store_failed};
+use crate::engine::error::exit_code;
+use crate::engine::extraction::{self, Kit};
+use crate::engine::feeder::{Fed, Feeder};
+use crate::engine::request::Builder;
+use crate::engine::tally::Tally;
+use crate::engine::worker::{Landing, Shop};
+use crate::events::{Account, Event, Events, Snapshot, Stats};
+use crate::extract::{CrawlScope, Extractor};
+use crate::fetch::Fetcher;
+use crate::limit::Limits;
+use crate::model::plan::{InputSource, Plan, StatePlace};
+use crate::schedule::Schedule;
+use crate::store::encode::{Encoder, EncoderSpec};
+use crate::store::{self, OpenError, Opened, Store, StoreConfig};
+use futures::stream::FuturesUnordered;
+use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+/// What asks a run to stop; it stops cleanly and resumes with the same command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Interrupt {
+    /// Ctrl-C.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+    /// SIGHUP.
+    HangUp,
+}
+
+/// Where interrupts come from.
+pub type Signals = mpsc::Receiver<Interrupt>;
+
+/// What a run is told beside its plan.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Start over; what was gathered is renamed.
+    pub fresh: bool,
+    /// Of all jitter; a number from the clock where there is none.
+    pub seed: Option<u64>,
+}
+
+/// Runs a job to its end, or until it is stopped, and accounts for every input.
+///
+/// # Errors
+/// Where it cannot start, or has to end without an account; what was committed stands.
+pub async fn run(plan: Plan, options: RunOptions, events: Events, signals: &mut Signals) -> Result<Stats, RunError> {
+    let plan = Arc::new(plan);
+    let clock = Arc::new(SystemClock::new());
+    let shared: Arc<dyn Clock> = clock.clone();
+
+    let extractor = compile(&plan)?;
+    let builder = Arc::new(Builder::new(plan.clone()).map_err(job)?);
+    let scope = scope(&plan)?;
+    let fetcher = Fetcher::new(&plan.request, &plan.network, shared.clone()).map_err(|e| job(e.to_string()))?;
+    let most = plan.limits.workers.min(fetcher.budget()).max(1);
+
+    let (store, opened) = open_store(&plan, &extractor, options.fresh, shared.clone()).await?;
+    for notice in &opened.notices {
+        events.notice(notice.clone());
+    }
+    events.emit(&Event::RunStarted {
+        job: plan.name.clone(),
+        resumed: opened.resumed,
+        results: opened.account.results,
+        skipped: opened.account.skipped,
+        pending: opened.account.pending,
+    });
+
+    let kit = Arc::new(Kit { extractor, encoder: OnceLock::new(), builder: builder.clone(), scope, clock: shared.clone() });
+    let seeds_of_scope = restore_scope(&kit, &opened);
+    restore_encoder(&plan, &kit, &opened);
+
+    let (to_dispatcher, landings) = mpsc::channel(4096);
+    let extraction = {
+        let to = to_dispatcher.clone();
+        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        extraction::start(threads, 4 * most.max(16), &kit, move |id, parsed| drop(to.blocking_send(Landing::Parsed(id, parsed))))
+            .map_err(|e| RunError::Io { message: format!("no thread for extraction: {e}"), hint: None })?
+    };
+    let shop = Arc::new(Shop {
+        plan: plan.clone(),
+        method: builder.method().clone(),
+        fetcher,
+        clock: shared,
+        to: to_dispatcher,
+        extraction,
+        early: !plan.limits.rates.is_empty(),
+        most,
+    });
+
+    let (fed, input_done) = start_feeder(&plan, &builder, &opened, &events)?;
+    let mut limits = Limits::new(&plan.limits);
+    let (now, wall) = (clock.now(), clock.wall());
+    for (key, until) in &opened.holds {
+        if *until > wall {
+            limits.restore_hold(key, now + wall.until(*until));
+        }
+    }
+    let mut dispatcher = Dispatcher {
+        schedule: Schedule::new(plan.limits.per_host, plan.limits.delay),
+        limits,
+        neighbours: HashMap::new(),
+        hosts: HashMap::new(),
+        flights: HashMap::new(),
+        next_flight: 0,
+        in_flight: 0,
+        parsing: 0,
+        most,
+        tasks: JoinSet::new(),
+        landings,
+        fed,
+        input_done,
+        offering: false,
+        stop_after: None,
+        frontier: Frontier { more: opened.account.pending > 0, drained: false, sweep_waiting: 0, sweep: false, dues: BinaryHeap::new() },
+        leasing: false,
+        settles: Vec::new(),
+        settling: false,
+        replies: FuturesUnordered::new(),
+        tally: Tally::default(),
+        pending: opened.account.pending,
+        fetched: fetched_before(&opened),
+        results: opened.account.results,
+        next_turn: Moment::FAR,
+        waits_on: None,
+        blocked: false,
+        stopping: None,
+        seeds_of_scope,
+        last_snapshot: Moment::ZERO,
+        drops: 0,
+        defer: None,
+        proxy_trouble: (0, Moment::ZERO),
+        seed: options.seed.unwrap_or_else(|| u64::from_ne_bytes(wall.0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40),
+        plan: plan.clone(),
+        builder,
+        kit,
+        shop,
+        store: store.clone(),
+        events: events.clone(),
+        clock: clock.clone(),
+    };
+    let ended = dispatcher.run(signals).await;
+    let flushed = if ended.is_err() { dispatcher.flush().await } else { Ok(()) };
+    let snapshot = dispatcher.snapshot(clock.now());
+    let stats = finish(&mut dispatcher, &store, ended, &opened).await;
+    events.snapshot(&Snapshot { in_flight: 0, waiting: None, ..snapshot });
+    flushed?;
+    let stats = stats?;
+    events.emit(&Event::RunEnded { stats: Box::new(stats.clone()) });
+    Ok(stats)
+}
+
+/// Checks everything about a plan that only the deciders know, without touching state or network. Key and message of each
+/// error.
+#[must_use]
+pub fn check(plan: &Plan) -> Vec<(String, String)> {
+    let mut errors: Vec<(String, String)> = match Extractor::compile(&plan.extract, plan.crawl.as_ref(), plan.pages.as_ref()) {
+        Ok(_) => Vec::new(),
+        Err(list) => list.into_iter().map(|e| (e.key, e.message)).collect(),
+    };
+    if let Some(crawl) = &plan.crawl
+        && let Err(list) = CrawlScope::compile(crawl)
+    {
+        errors.extend(list.into_iter().map(|e| (e.key, e.message)));
+    }
+    errors
+}
+
+pub(crate) fn encoder_spec(plan: &Plan, extractor: &Extractor) -> EncoderSpec {
+    EncoderSpec { fields: extractor.field_names().to_vec(), meta: plan.output.meta.clone(), csv_safe: plan.output.csv_safe }
+}
+
+fn job(message: String) -> RunError {
+    RunError::Job { message, hint: None }
+}
+
+fn compile(plan: &Plan) -> Result<Extractor, RunError> {
+    Extractor::compile(&plan.extract, plan.crawl.as_ref(), plan.pages.as_ref())
+        .map_err(|list| job(list.iter().map(|e| format!("{}: {}", e.key, e.message)).collect::<Vec<_>>().join("\n")))
+}
+
+fn scope(plan: &Plan) -> Result<Option<Arc<RwLock<CrawlScope>>>, RunError> {
+    let Some(crawl) = &plan.crawl else { return Ok(None) };
+    let scope = CrawlScope::compile(crawl)
+        .map_err(|list| job(list.iter().map(|e| format!("{}: {}", e.key, e.message)).collect::<Vec<_>>().join("\n")))?;
+    Ok(Some(Arc::new(RwLock::new(scope))))
+}
+
+fn restore_scope(kit: &Kit, opened: &Opened) -> Vec<String> {
+    let Some(scope) = &kit.scope else { return Vec::new() };
+    let seeds: Vec<String> = opened.extra.get("scope").map(|s| s.lines().map(str::to_owned).collect()).unwrap_or_default();
+    let mut scope = scope.write().unwrap_or_else(PoisonError::into_inner);
+    for seed in seeds.iter().filter_map(|s| url::Url::parse(s).ok()) {
+        scope.add_seed(&seed);
+    }
+    drop(scope);
+    seeds
+}
+
+fn restore_encoder(plan: &Plan, kit: &Kit, opened: &Opened) {
+    if let Some(columns) = &opened.columns {
+        let skipped = plan.output.skipped.as_ref().map_or(plan.output.results.format, |s| s.format);
+        let _ = kit.encoder.set(Encoder::new(encoder_spec(plan, &kit.extractor), plan.output.results.format, skipped, columns.clone()));
+    }
+}
+
+async fn open_store(plan: &Arc<Plan>, extractor: &Extractor, fresh: bool, clock: Arc<dyn Clock>) -> Result<(Store, Opened), RunError> {
+    let config = StoreConfig {
+        dir: match &plan.state {
+            StatePlace::Folder(dir) => Some(dir.clone()),
+            StatePlace::Throwaway => None,
+        },
+        job: plan.name.clone(),
+        results: plan.output.results.clone(),
+        skipped: plan.output.skipped.clone(),
+        flush: plan.output.flush,
+        frozen: plan.frozen.clone(),
+        encoder: encoder_spec(plan, extractor),
+        fresh,
+        stdout: None,
+    };
+    let opened = tokio::task::spawn_blocking(move || store::open(config, clock)).await;
+    match opened {
+        Ok(Ok(pair)) => Ok(pair),
+        Ok(Err(e)) => Err(open_failed(&e)),
+        Err(_) => Err(RunError::Io { message: "opening the state failed in a way that it should not".into(), hint: None }),
+    }
+}
+
+fn open_failed(e: &OpenError) -> RunError {
+    let (message, hint) = (e.to_string(), e.hint().map(str::to_owned));
+    match (e.exit_code(), e) {
+        (73, OpenError::InUse { what, pid, since }) => RunError::InUse {
+            what: what.display().to_string(),
+            pid: pid.map_or_else(|| "unknown".into(), |p| p.to_string()),
+            since: since.clone().unwrap_or_else(|| "at an unknown time".into()),
+        },
+        (74, _) => RunError::Io { message, hint },
+        _ => RunError::State { message, hint },
+    }
+}
+
+/// Starts the feeder where the input was not read to its end. Returns its channel and whether the input is done.
+fn start_feeder(
+    plan: &Arc<Plan>,
+    builder: &Arc<Builder>,
+    opened: &Opened,
+    events: &Events,
+) -> Result<(Option<mpsc::Receiver<Fed>>, bool), RunError> {
+    let mark = opened.input.as_ref();
+    let done = mark.is_some_and(|m| m.done);
+    // A file may have grown since; other sources end once.
+    if done && !matches!(plan.input.source, InputSource::File(_)) {
+        return Ok((None, true));
+    }
+    if mark.is_some() && plan.input.source == InputSource::Stdin {
+        events.notice(format!(
+            "standard input ended early in an earlier run: the {} records that the state holds are all that this job has",
+            crate::events::thousands(opened.account.inputs)
+        ));
+        return Ok((None, true));
+    }
+    let resume = match mark.map(|m| serde_json::from_str(&m.position)) {
+        None => None,
+        Some(Ok(position)) => Some(position),
+        Some(Err(e)) => {
+            return Err(RunError::State {
+                message: format!("the state's position in the input cannot be read: {e}"),
+                hint: Some("start over with --fresh".into()),
+            });
+        }
+    };
+    let (to, fed) = mpsc::channel(4);
+    let feeder = Feeder { plan: plan.input.clone(), builder: builder.clone(), first_run: mark.is_none(), resume, to };
+    std::thread::Builder::new()
+        .name("feeder".into())
+        .spawn(move || feeder.run())
+        .map_err(|e| RunError::Io { message: format!("no thread for the input: {e}"), hint: None })?;
+    Ok((Some(fed), false))
+}
+
+/// Entries that were fetched to an end in earlier runs, for `max_pages`.
+fn fetched_before(opened: &Opened) -> u64 {
+    let unfetched: u64 = ["bad-input", "duplicate", "robots-disallowed", "blocked-address", "host-unreachable", "out-of-scope"]
+        .iter()
+        .filter_map(|code| opened.by_reason.get(*code))
+        .sum();
+    (opened.account.results + opened.account.skipped).saturating_sub(unfetched)
+}
+
+/// Commits what is settled and draws up the figures.
+async fn finish(d: &mut Dispatcher, store: &Store, ended: Result<End, RunError>, opened: &Opened) -> Result<Stats, RunError> {
+    let (end, failed) = match ended {
+        Ok(end) => (end, None),
+        Err(e) => (End { finish: "stopped:failure".into(), done: false }, Some(e)),
+    };
+    let account = store.commit().await;
+    if let Some(e) = failed {
+        let _ = store.close(None).await;
+        return Err(e);
+    }
+    let account = account.map_err(store_failed)?;
+    let by_reason = store.by_reason();
+    let stats = stats(d, end.finish, account, by_reason);
+    let code = end.done.then(|| exit_code(&stats));
+    store.close(code).await.map_err(store_failed)?;
+    if opened.finished.is_some() && stats.requests == 0 && end.done {
+        d.events.notice("this job was done before; nothing was sent".to_owned());
+    }
+    Ok(stats)
+}
+
+fn stats(d: &Dispatcher, finish: String, account: Account, by_reason: BTreeMap<String, u64>) -> Stats {
+    Stats {
+        job: d.plan.name.clone(),
+        inputs: account.inputs,
+        discovered: account.discovered,
+        results: account.results,
+        rows: account.rows,
+        skipped: account.skipped,
+        duplicates: account.duplicates,
+        pending: account.pending,
+        requests: d.tally.requests,
+        retries: d.tally.retries,
+        by_reason,
+        by_host: d.tally.by_host(),
+        warnings: d.events.warnings(),
+        out_of_scope: d.tally.out_of_scope.clone(),
+        bytes: d.tally.bytes,
+        elapsed_s: d.clock.now().since(Moment::ZERO).as_secs_f64(),
+        waited_s: d.tally.waited.iter().map(|(k, v)| ((*k).to_owned(), v.as_secs_f64())).collect(),
+        finish,
+    }
+}

@@ -1,0 +1,242 @@
+//! Whose turn it is: schedule, robots, breaker, budget and limits asked together, and the request sent.
+
+use crate::clock::{Clock, Moment};
+use crate::engine::dispatcher::Dispatcher;
+use crate::engine::hosts::{HostState, Robots};
+use crate::engine::request::PageParts;
+use crate::engine::work::{Flight, Item, RobotsWork, Work};
+use crate::engine::worker::{ForParse, robots_url};
+use crate::limit::{Limits, Permit, Why};
+use crate::model::plan::Plan;
+use crate::model::{HostKey, Reason};
+use crate::retry::State;
+use crate::schedule::{Gate, Slot, Turn};
+use std::sync::Arc;
+
+impl Dispatcher {
+    /// Starts as many attempts as may be started now.
+    pub(crate) fn take_turns(&mut self) {
+        self.next_turn = Moment::FAR;
+        self.waits_on = None;
+        while self.has_room() {
+            if self.plan.crawl.as_ref().and_then(|c| c.max_pages).is_some_and(|n| self.fetched + self.entries_under_way() >= n) {
+                return;
+            }
+            let now = self.clock.now();
+            if self.has_one_limit() {
+                let verdict = self.limits.next_at("job", now);
+                if verdict.at > now {
+                    self.next_turn = verdict.at;
+                    self.waits_on = Some(words(verdict.why, "job"));
+                    return;
+                }
+            }
+            let Self { schedule, limits, hosts, plan, waits_on, blocked, .. } = self;
+            let mut permit = None;
+            let turn = schedule.turn(now, |slot, key, item, alone| {
+                let Some(host) = hosts.get_mut(&slot) else { return Gate::Blocked };
+                let wanted = wanted(plan, host, item, alone, now);
+                if !matches!(wanted, Gate::Go | Gate::Instead) {
+                    return wanted;
+                }
+                let limit_key = host.limit_key.clone();
+                admit(limits, &limit_key, key, now, &mut permit, waits_on, blocked).unwrap_or(wanted)
+            });
+            match turn {
+                Turn::Wait(at) => {
+                    self.next_turn = at;
+                    return;
+                }
+                Turn::Dropped(slot, item) => self.dropped(slot, item, now),
+                Turn::Instead(slot) => self.ask_robots(slot, permit, now),
+                Turn::Send(slot, Item::Robots(robots)) => self.send_robots(slot, robots, permit, now),
+                Turn::Send(slot, Item::Entry(work)) => self.send_entry(slot, work, permit, now),
+            }
+        }
+    }
+
+    fn send_entry(&mut self, slot: Slot, mut work: Box<Work>, permit: Option<Permit>, now: Moment) {
+        let is_try = work.hop.is_none();
+        let mut parts = PageParts::default();
+        if is_try {
+            let (mut url, mut same) = (work.target.clone(), true);
+            if let (Some(pager), Some(page)) = (self.kit.extractor.pager(), &work.page) {
+                let asked = pager.request(&work.target, page);
+                same = asked.url.origin() == work.target.origin();
+                url = asked.url;
+                parts = PageParts { headers: asked.headers, body: asked.body_set };
+            }
+            work.hop = Some(self.builder.first(url, same));
+        }
+        let named = work.named.unwrap_or_else(|| self.hosts.get(&slot).is_some_and(|h| h.named));
+        let Some(hop) = &work.hop else { return };
+        let request = match self.builder.request(hop, &work.lease.columns, &parts, work.identity, named) {
+            Ok(mut r) => {
+                r.fresh |= work.fresh;
+                r
+            }
+            Err(message) => {
+                if let Some(p) = permit {
+                    self.limits.unsent(p);
+                }
+                self.schedule.landed(slot);
+                self.skip(&work, Reason::BadInput, None, &message, None);
+                return;
+            }
+        };
+        let url = hop.url.clone();
+        if let Some(h) = self.hosts.get_mut(&slot) {
+            if is_try {
+                h.budget.sent(work.tries.charged > 0);
+            }
+            if matches!(h.breaker.state(now), State::Probe) {
+                h.breaker.probe(work.lease.entry.0);
+            }
+        }
+        if is_try && work.tries.made > 0 {
+            self.tally.retries += 1;
+            self.tally.host(url.host_str().unwrap_or_default(), |h| h.retries += 1);
+        }
+        let links = self.plan.crawl.as_ref().is_some_and(|c| c.depth.is_none_or(|d| work.lease.depth < d));
+        let parse = ForParse { lease: work.lease.clone(), attempts: work.tries.charged + 1, page: work.page.clone(), links };
+        let flight = self.fly(Item::Entry(work), slot, permit, url, now);
+        self.tasks.spawn(self.shop.clone().entry(flight, request, parse));
+    }
+
+    /// Asks for the robots.txt of a host; its entries wait meanwhile.
+    fn ask_robots(&mut self, slot: Slot, permit: Option<Permit>, now: Moment) {
+        let Some(key) = self.schedule.key(slot).cloned() else { return };
+        let url = match url::Url::parse(key.as_str()) {
+            Ok(u) => robots_url(&u),
+            Err(_) => {
+                if let Some(h) = self.hosts.get_mut(&slot) {
+                    h.robots = Robots::Open;
+                }
+                if let Some(p) = permit {
+                    self.limits.unsent(p);
+                }
+                self.schedule.landed(slot);
+                return;
+            }
+        };
+        if let Some(h) = self.hosts.get_mut(&slot) {
+            if let Robots::Parked { times, since, .. } = h.robots {
+                h.robots_tries = (times, Some(since));
+            }
+            h.robots = Robots::Asking;
+        }
+        self.send_robots(slot, Box::new(RobotsWork { of: key, url, hops: 0 }), permit, now);
+    }
+
+    fn send_robots(&mut self, slot: Slot, robots: Box<RobotsWork>, permit: Option<Permit>, now: Moment) {
+        let named = self.hosts.get(&slot).is_some_and(|h| h.named);
+        let request = self.builder.robots(robots.url.clone(), named);
+        let url = robots.url.clone();
+        let flight = self.fly(Item::Robots(robots), slot, permit, url, now);
+        self.tasks.spawn(self.shop.clone().robots(flight, request));
+    }
+
+    fn fly(&mut self, item: Item, slot: Slot, permit: Option<Permit>, url: url::Url, now: Moment) -> u64 {
+        let limit_key = self.hosts.get(&slot).map_or_else(|| Arc::from(""), |h| h.limit_key.clone());
+        let id = self.next_flight;
+        self.next_flight += 1;
+        self.in_flight += 1;
+        self.flights
+            .insert(id, Flight { item, slot, limit_key, permit, started: now, started_wall: self.clock.wall(), url, landed: false });
+        id
+    }
+
+    /// The gate would never send it: robots.txt forbids it, or its host is given up.
+    fn dropped(&mut self, slot: Slot, item: Item, now: Moment) {
+        let Item::Entry(work) = item else { return };
+        let Some(host) = self.hosts.get(&slot) else { return };
+        let given_up = matches!(host.breaker.state(now), State::GivenUp) || matches!(host.robots, Robots::GivenUp);
+        if given_up {
+            // An entry never loses its own last reason.
+            let own = work.tries.records.iter().rev().find(|r| r.charged).map(|r| (Reason::from_code(&r.outcome), r.status));
+            let (reason, status) = own.unwrap_or((Reason::HostUnreachable, None));
+            let message = format!(
+                "{} gave no answer for {}",
+                self.schedule.key(slot).map_or("the host", HostKey::authority),
+                crate::model::show_duration(self.plan.retry.host_give_up)
+            );
+            self.skip(&work, reason, status, &message, None);
+        } else {
+            self.tell_of_robots();
+            let message = format!("robots.txt of {} forbids it", self.schedule.key(slot).map_or("the host", HostKey::authority));
+            self.skip(&work, Reason::RobotsDisallowed, None, &message, None);
+        }
+    }
+
+    fn tell_of_robots(&mut self) {
+        if self.drops == 0 {
+            let key = if self.plan.crawl.is_some() { "[crawl] robots = \"ignore\"" } else { "[request] robots = \"ignore\"" };
+            self.events.notice(format!(
+                "a robots.txt forbids addresses of this job; they are skipped `robots-disallowed` ({key} asks for them all the same)"
+            ));
+        }
+        self.drops += 1;
+    }
+}
+
+/// What robots, breaker and budget say of a host's first item.
+fn wanted(plan: &Plan, host: &mut HostState, item: &Item, alone: bool, now: Moment) -> Gate {
+    let Item::Entry(work) = item else { return Gate::Go };
+    match host.breaker.state(now) {
+        State::Closed | State::Probe => {}
+        State::Open { until } => return Gate::At(until),
+        State::GivenUp => return Gate::Drop,
+    }
+    match &host.robots {
+        Robots::Open => {}
+        Robots::Unknown => return Gate::Instead,
+        Robots::Asking => return Gate::Blocked,
+        Robots::Parked { until, .. } if *until > now => return Gate::At(*until),
+        Robots::Parked { .. } => return Gate::Instead,
+        Robots::GivenUp => return Gate::Drop,
+        Robots::Rules(rules) => {
+            if !rules.allows(work.at()) {
+                return Gate::Drop;
+            }
+        }
+    }
+    if work.tries.charged > 0 && work.hop.is_none() && plan.retry.budget.is_some() && !host.budget.admits(plan.retry.budget, alone) {
+        return Gate::Back;
+    }
+    Gate::Go
+}
+
+/// Asks the limits; `None`: go.
+fn admit(
+    limits: &mut Limits,
+    limit_key: &str,
+    key: &HostKey,
+    now: Moment,
+    permit: &mut Option<Permit>,
+    waits_on: &mut Option<String>,
+    blocked: &mut bool,
+) -> Option<Gate> {
+    *permit = limits.take(limit_key, now);
+    if permit.is_some() {
+        return None;
+    }
+    let verdict = limits.next_at(limit_key, now);
+    if waits_on.is_none() {
+        *waits_on = Some(words(verdict.why, key.authority()));
+    }
+    if verdict.at == Moment::FAR {
+        *blocked = true;
+        return Some(Gate::Blocked);
+    }
+    Some(Gate::At(verdict.at))
+}
+
+fn words(why: Why, at: &str) -> String {
+    match why {
+        Why::Free => format!("turn at {at}"),
+        Why::Hold => format!("hold at {at}"),
+        Why::Window(rate) | Why::Pace(rate) => format!("{rate} at {at}"),
+        Why::Probe => format!("first answer after the hold at {at}"),
+        Why::Save => "the state on disk".into(),
+    }
+}

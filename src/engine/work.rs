@@ -1,0 +1,93 @@
+//! What is queued and what is in flight.
+
+use crate::clock::{Moment, Wall};
+use crate::engine::request::Hop;
+use crate::extract::PageState;
+use crate::limit::Permit;
+use crate::model::HostKey;
+use crate::retry::Tries;
+use crate::schedule::Slot;
+use crate::store::Lease;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use url::Url;
+
+/// One unit of a host's queue.
+pub(crate) enum Item {
+    /// An entry of the frontier.
+    Entry(Box<Work>),
+    /// A robots.txt, asked for on behalf of a host (a redirect may have led it elsewhere).
+    Robots(Box<RobotsWork>),
+}
+
+/// An entry in memory.
+pub(crate) struct Work {
+    pub lease: Arc<Lease>,
+    /// The address first sent: canonical credentials' origin, and where each try begins.
+    pub target: Url,
+    pub tries: Tries,
+    /// Where a paged entry stands.
+    pub page: Option<PageState>,
+    /// Inside a chain of redirects.
+    pub hop: Option<Hop>,
+    /// Ask for no content coding: the last answer's was broken.
+    pub identity: bool,
+    /// Ask on a new connection.
+    pub fresh: bool,
+    /// The policy refused the address for want of a name, and the store was asked whether the operator named it.
+    pub named: Option<bool>,
+    /// When the last attempt ended.
+    pub ended: Option<Moment>,
+    /// Result rows of earlier pages of this entry in this run.
+    pub rows: u64,
+}
+
+impl Work {
+    /// Where the next request goes, as far as queues are concerned.
+    pub(crate) fn at(&self) -> &Url {
+        self.hop.as_ref().map_or(&self.target, |h| &h.url)
+    }
+
+    /// The durable part, as the store keeps it.
+    pub(crate) fn state(&self) -> String {
+        serde_json::to_string(&StateRef { tries: &self.tries, page: self.page.as_ref() }).unwrap_or_default()
+    }
+}
+
+#[derive(Serialize)]
+struct StateRef<'a> {
+    tries: &'a Tries,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    page: Option<&'a PageState>,
+}
+
+/// What the store kept of an entry.
+#[derive(Deserialize, Default)]
+pub(crate) struct SavedState {
+    #[serde(default)]
+    pub tries: Tries,
+    #[serde(default)]
+    pub page: Option<PageState>,
+}
+
+/// A robots.txt on its way.
+pub(crate) struct RobotsWork {
+    /// Whose rules they will be.
+    pub of: HostKey,
+    pub url: Url,
+    pub hops: u32,
+}
+
+/// An attempt in flight.
+pub(crate) struct Flight {
+    pub item: Item,
+    pub slot: Slot,
+    /// Host name or `job`.
+    pub limit_key: Arc<str>,
+    pub permit: Option<Permit>,
+    pub started: Moment,
+    pub started_wall: Wall,
+    pub url: Url,
+    /// Off the wire; its answer is in extraction.
+    pub landed: bool,
+}

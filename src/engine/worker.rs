@@ -1,0 +1,175 @@
+//! One attempt: send, judge, and hand an accepted answer to extraction. Holds a place among the workers for just as long
+//! as it is on the wire.
+
+use crate::clock::{Clock, Moment};
+use crate::engine::extraction::{Parsed, Task};
+use crate::extract::{ExtractFailure, PageState};
+use crate::fetch::{Fetcher, Request};
+use crate::model::plan::Plan;
+use crate::model::{Outcome, Sent};
+use crate::retry::{self, Judgement, Reach};
+use crate::store::Lease;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use tokio::sync::mpsc::Sender;
+use url::Url;
+
+/// What an attempt tells the dispatcher.
+pub(crate) enum Landing {
+    /// The final response headers are in: what limits count from.
+    Headers(u64, Moment),
+    /// An accepted answer went to extraction; `Parsed` follows.
+    Fetched(u64, Facts),
+    /// Anything but an accepted answer.
+    Judged(u64, Judgement, Facts),
+    /// What extraction gave.
+    Parsed(u64, Result<Parsed, ExtractFailure>),
+    /// A robots.txt came, or did not.
+    Robots(u64, Outcome, Facts),
+}
+
+/// The plain facts of an attempt.
+#[derive(Debug)]
+pub(crate) struct Facts {
+    pub status: Option<u16>,
+    pub headers_at: Option<Moment>,
+    /// No byte can have reached a server.
+    pub unsent: bool,
+    pub remote: Option<SocketAddr>,
+    pub wire_bytes: u64,
+    pub body_bytes: u64,
+    pub ended: Moment,
+    pub warnings: Vec<&'static str>,
+    pub message: Option<String>,
+    /// What it says of the host's being in reach.
+    pub reach: Reach,
+}
+
+impl Facts {
+    fn of(outcome: &Outcome, ended: Moment) -> Self {
+        let reach = retry::reach(outcome);
+        match outcome {
+            Outcome::Answer(a) => Self {
+                status: Some(a.status),
+                headers_at: Some(a.headers_at),
+                unsent: false,
+                remote: a.remote,
+                wire_bytes: a.wire_bytes,
+                body_bytes: a.body.len() as u64,
+                ended,
+                warnings: a.warnings.clone(),
+                message: None,
+                reach,
+            },
+            Outcome::Failure(f) => Self {
+                status: f.status,
+                headers_at: f.headers_at,
+                unsent: f.sent == Sent::No,
+                remote: f.remote,
+                ended,
+                wire_bytes: 0,
+                body_bytes: 0,
+                warnings: Vec::new(),
+                message: Some(f.message.clone()),
+                reach,
+            },
+        }
+    }
+}
+
+/// What every attempt shares.
+pub(crate) struct Shop {
+    pub plan: Arc<Plan>,
+    /// Of an entry's first request.
+    pub method: http::Method,
+    pub fetcher: Fetcher,
+    pub clock: Arc<dyn Clock>,
+    pub to: Sender<Landing>,
+    pub extraction: SyncSender<Task>,
+    /// Whether limits want to know of headers before the body is in.
+    pub early: bool,
+    /// Attempts in flight that this machine has room for.
+    pub most: usize,
+}
+
+/// What extraction will need of the entry.
+pub(crate) struct ForParse {
+    pub lease: Arc<Lease>,
+    pub attempts: u32,
+    pub page: Option<PageState>,
+    pub links: bool,
+}
+
+impl Shop {
+    /// Sends an entry's request and tells the dispatcher how it ended.
+    pub(crate) async fn entry(self: Arc<Self>, flight: u64, request: Request, parse: ForParse) {
+        let (url, method) = (request.url.clone(), request.method.clone());
+        let outcome = self.send(flight, request).await;
+        let facts = Facts::of(&outcome, self.clock.now());
+        let wall = self.clock.wall();
+        let judgement = retry::classify(&outcome, &self.ctx(wall, &url, &method));
+        let landing = match (judgement, outcome) {
+            (Judgement::Accept, Outcome::Answer(answer)) => {
+                let task = Task {
+                    flight,
+                    lease: parse.lease,
+                    answer,
+                    url,
+                    fetched_at: wall,
+                    attempts: parse.attempts,
+                    page: parse.page,
+                    links: parse.links,
+                };
+                // `Fetched` has to arrive before `Parsed`.
+                if self.to.send(Landing::Fetched(flight, facts)).await.is_err() {
+                    return;
+                }
+                match self.extraction.try_send(task) {
+                    Ok(()) => return,
+                    Err(_) => Landing::Parsed(
+                        flight,
+                        Err(ExtractFailure { reason: crate::model::Reason::InternalError, message: "extraction has ended".into() }),
+                    ),
+                }
+            }
+            (judgement, _) => Landing::Judged(flight, judgement, facts),
+        };
+        let _ = self.to.send(landing).await;
+    }
+
+    /// Asks for a robots.txt.
+    pub(crate) async fn robots(self: Arc<Self>, flight: u64, request: Request) {
+        let outcome = self.send(flight, request).await;
+        let facts = Facts::of(&outcome, self.clock.now());
+        let _ = self.to.send(Landing::Robots(flight, outcome, facts)).await;
+    }
+
+    /// What the retry table has to know of a hop.
+    pub(crate) fn ctx<'a>(&'a self, wall: crate::clock::Wall, url: &'a Url, method: &'a http::Method) -> retry::Ctx<'a> {
+        retry::Ctx { retry: &self.plan.retry, request: &self.plan.request, wall, listed: &self.method, method, url, proxied: false }
+    }
+
+    async fn send(&self, flight: u64, request: Request) -> Outcome {
+        if !self.early {
+            return self.fetcher.attempt(request, |_| ()).await;
+        }
+        self.fetcher
+            .attempt(request, |at| {
+                // A full channel only means that the permit is given back with the outcome instead.
+                let _ = self.to.try_send(Landing::Headers(flight, at));
+            })
+            .await
+    }
+}
+
+/// The address of the robots.txt that rules over `url`.
+pub(crate) fn robots_url(url: &Url) -> Url {
+    let mut robots = url.clone();
+    robots.set_path("/robots.txt");
+    robots.set_query(None);
+    robots.set_fragment(None);
+    let _ = robots.set_username("");
+    let _ = robots.set_password(None);
+    robots
+}

@@ -1,0 +1,274 @@
+//! Which way out an address takes: a decider over the plan and the environment, with the proxies' health.
+
+use super::SetupError;
+use super::policy::within;
+use crate::clock::Moment;
+use crate::model::plan::ProxyPlan;
+use crate::model::printable;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+use url::{Host, Url};
+
+/// First rest of a proxy that fails, doubled with each further failure.
+const REST: Duration = Duration::from_secs(30);
+const LONGEST_REST: Duration = Duration::from_hours(1);
+/// This many 407 in a row end a proxy.
+const MAX_407: u32 = 5;
+
+/// One proxy.
+pub(super) struct ProxyAddr {
+    /// With userinfo: for the wire only.
+    pub(super) url: Url,
+    /// Host and port, for messages.
+    pub(super) shown: String,
+}
+
+/// The proxies of a run.
+pub(super) struct Proxies {
+    pub(super) all: Vec<ProxyAddr>,
+    way: Way,
+    health: Mutex<Vec<Health>>,
+}
+
+enum Way {
+    Direct,
+    InTurn(AtomicUsize),
+    Environment { http: Option<usize>, https: Option<usize>, except: NoProxy },
+}
+
+#[derive(Clone, Copy, Default)]
+struct Health {
+    failures: u32,
+    auth_failures: u32,
+    rests_until: Moment,
+}
+
+/// How an attempt through a proxy went, as far as the proxy is to blame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Blame {
+    Fine,
+    Failed,
+    Auth,
+}
+
+impl Proxies {
+    /// `env` reads an environment variable.
+    ///
+    /// # Errors
+    /// [`SetupError::Proxy`] where an address is none.
+    pub(super) fn new(plan: &ProxyPlan, env: impl Fn(&str) -> Option<String>) -> Result<Self, SetupError> {
+        let mut all = Vec::new();
+        let way = match plan {
+            ProxyPlan::Off => Way::Direct,
+            ProxyPlan::List(list) => {
+                for text in list {
+                    all.push(parse(text)?);
+                }
+                if all.is_empty() { Way::Direct } else { Way::InTurn(AtomicUsize::new(0)) }
+            }
+            ProxyPlan::Environment => {
+                let set = |name: &str| env(name).filter(|v| !v.trim().is_empty());
+                let both = |lower: &str| set(lower).or_else(|| set(&lower.to_uppercase()));
+                // HTTP_PROXY is what a client's `Proxy:` header becomes in CGI (CVE-2016-5385)
+                let http = set("http_proxy").or_else(|| set("HTTP_PROXY").filter(|_| env("REQUEST_METHOD").is_none()));
+                let any = both("all_proxy");
+                let mut add = |text: Option<String>| -> Result<Option<usize>, SetupError> {
+                    let Some(text) = text else { return Ok(None) };
+                    all.push(parse(&text)?);
+                    Ok(Some(all.len() - 1))
+                };
+                let http = add(http.or_else(|| any.clone()))?;
+                let https = add(both("https_proxy").or(any))?;
+                Way::Environment { http, https, except: NoProxy::parse(&both("no_proxy").unwrap_or_default()) }
+            }
+        };
+        let health = Mutex::new(vec![Health::default(); all.len()]);
+        Ok(Self { all, way, health })
+    }
+
+    /// The proxy for `url`, as an index into `all`; `None`: direct. One that rests is passed over while another does not.
+    pub(super) fn route(&self, url: &Url, now: Moment) -> Option<usize> {
+        match &self.way {
+            Way::Direct => None,
+            Way::Environment { http, https, except } => {
+                let proxy = if url.scheme() == "https" { *https } else { *http };
+                proxy.filter(|_| !except.matches(url))
+            }
+            Way::InTurn(next) => {
+                let n = self.all.len();
+                let start = next.fetch_add(1, Ordering::Relaxed) % n;
+                let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+                let turn = || (0..n).map(|i| (start + i) % n);
+                turn().find(|&i| health[i].rests_until <= now).or_else(|| turn().min_by_key(|&i| health[i].rests_until))
+            }
+        }
+    }
+
+    /// Tells how an attempt through proxy `i` went.
+    pub(super) fn report(&self, i: usize, blame: Blame, now: Moment) {
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let h = &mut health[i];
+        if blame == Blame::Fine {
+            *h = Health::default();
+            return;
+        }
+        h.auth_failures = if blame == Blame::Auth { h.auth_failures + 1 } else { 0 };
+        // failures of attempts that were under way together are one
+        if h.rests_until <= now {
+            h.rests_until = now + REST.saturating_mul(1 << h.failures.min(7)).min(LONGEST_REST);
+            h.failures += 1;
+        }
+        if h.auth_failures >= MAX_407 {
+            h.rests_until = Moment::FAR;
+        }
+    }
+
+    /// Whether there are proxies and each of them has ended.
+    pub(super) fn exhausted(&self) -> bool {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        !health.is_empty() && health.iter().all(|h| h.rests_until == Moment::FAR)
+    }
+}
+
+fn parse(text: &str) -> Result<ProxyAddr, SetupError> {
+    let text = text.trim();
+    let bad = |why: &str| {
+        // userinfo is secret, and `mask_url` needs a scheme to find it
+        let shown = text.rsplit('@').next().unwrap_or_default();
+        SetupError::Proxy(format!("proxy {}: {why}", printable(shown)))
+    };
+    let full = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
+    let url = Url::parse(&full).map_err(|e| bad(&e.to_string()))?;
+    let port = match url.scheme() {
+        "http" => 80,
+        "https" => 443,
+        "socks5" | "socks5h" => 1080,
+        other => return Err(bad(&format!("scheme {other} is not one of http, https, socks5, socks5h"))),
+    };
+    let host = url.host_str().filter(|h| !h.is_empty()).ok_or_else(|| bad("no host"))?;
+    let shown = format!("{}:{}", printable(host), url.port().unwrap_or(port));
+    Ok(ProxyAddr { url, shown })
+}
+
+/// `NO_PROXY` by curl's rules: commas or blanks between; a name matches itself and what ends in it at a label, with or without a leading
+/// dot, in any case; addresses and CIDR; `*` is all. Nothing is looked up.
+#[derive(Debug, Default)]
+struct NoProxy {
+    all: bool,
+    names: Vec<String>,
+    nets: Vec<(IpAddr, u8)>,
+}
+
+impl NoProxy {
+    fn parse(text: &str) -> Self {
+        let mut found = Self::default();
+        for token in text.split([',', ' ', '\t', '\n']).filter(|t| !t.is_empty()) {
+            let bare = token.trim_start_matches('[').trim_end_matches(']');
+            let (addr, len) = token.split_once('/').unwrap_or((bare, ""));
+            if token == "*" {
+                found.all = true;
+            } else if let Ok(ip) = addr.parse::<IpAddr>() {
+                let full = if ip.is_ipv4() { 32 } else { 128 };
+                match len.parse() {
+                    Ok(len) if len <= full => found.nets.push((ip, len)),
+                    Err(_) if len.is_empty() => found.nets.push((ip, full)),
+                    _ => {}
+                }
+            } else {
+                let name = token.trim_start_matches('.').trim_end_matches('.').to_ascii_lowercase();
+                if !name.is_empty() {
+                    found.names.push(name);
+                }
+            }
+        }
+        found
+    }
+
+    fn matches(&self, url: &Url) -> bool {
+        let by_ip = |ip: IpAddr| self.nets.iter().any(|&(net, len)| within(ip, net, len));
+        self.all
+            || match url.host() {
+                Some(Host::Ipv4(ip)) => by_ip(ip.into()),
+                Some(Host::Ipv6(ip)) => by_ip(ip.into()),
+                Some(Host::Domain(host)) => {
+                    // the url crate lowers names
+                    let host = host.trim_end_matches('.');
+                    self.names.iter().any(|n| host.strip_suffix(n.as_str()).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')))
+                }
+                None => false,
+            }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(vars: &'static [(&'static str, &'static str)]) -> Proxies {
+        Proxies::new(&ProxyPlan::Environment, |name| vars.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned())).unwrap()
+    }
+
+    fn way(p: &Proxies, url: &str) -> Option<String> {
+        p.route(&Url::parse(url).unwrap(), Moment::ZERO).map(|i| p.all[i].shown.clone())
+    }
+
+    #[test]
+    fn the_environment_is_read_as_curl_does() {
+        let p = env(&[("http_proxy", "a:1"), ("HTTP_PROXY", "b:2"), ("HTTPS_PROXY", "socks5h://u:p@c")]);
+        assert_eq!(way(&p, "http://x/").as_deref(), Some("a:1"));
+        assert_eq!(way(&p, "https://x/").as_deref(), Some("c:1080"));
+        let p = env(&[("HTTP_PROXY", "b:2"), ("REQUEST_METHOD", "GET")]);
+        assert_eq!(way(&p, "http://x/"), None);
+        let p = env(&[("http_proxy", ""), ("all_proxy", "b:2"), ("https_proxy", " ")]);
+        assert_eq!(way(&p, "http://x/").as_deref(), Some("b:2"));
+        assert_eq!(way(&p, "https://x/").as_deref(), Some("b:2"));
+        assert_eq!(way(&env(&[]), "https://x/"), None);
+    }
+
+    #[test]
+    fn no_proxy_goes_by_labels_addresses_and_networks() {
+        let p = env(&[("all_proxy", "p:1"), ("no_proxy", "Example.com .dot.org,10.0.0.0/8 ::1\t192.168.1.1")]);
+        for url in ["http://example.com/", "http://A.example.com:81/", "http://example.com./", "http://dot.org/", "http://x.dot.org/"] {
+            assert_eq!(way(&p, url), None, "{url}");
+        }
+        for url in ["http://10.2.3.4/", "http://[::1]/", "https://192.168.1.1/", "http://0xa.1/"] {
+            assert_eq!(way(&p, url), None, "{url}");
+        }
+        for url in ["http://badexample.com/", "http://example.com.au/", "http://192.168.1.2/", "http://11.0.0.1/"] {
+            assert!(way(&p, url).is_some(), "{url}");
+        }
+        assert_eq!(way(&env(&[("all_proxy", "p:1"), ("NO_PROXY", "*")]), "http://x/"), None);
+    }
+
+    #[test]
+    fn a_list_goes_in_turn_and_passes_over_what_rests() {
+        let list = ["http://a:1", "http://b:2", "http://c:3"].map(str::to_owned).to_vec();
+        let p = Proxies::new(&ProxyPlan::List(list), |_| None).unwrap();
+        let url = Url::parse("http://x/").unwrap();
+        let now = Moment(1);
+        assert_eq!([0; 4].map(|_| p.route(&url, now)), [Some(0), Some(1), Some(2), Some(0)]);
+        p.report(1, Blame::Failed, now);
+        assert_eq!([0; 3].map(|_| p.route(&url, now)), [Some(2), Some(2), Some(0)]);
+        let later = now + REST;
+        assert_eq!([0; 3].map(|_| p.route(&url, later)), [Some(1), Some(2), Some(0)]);
+        p.report(1, Blame::Failed, later);
+        assert_eq!(p.route(&url, later + REST), Some(2), "the second rest is twice as long");
+        p.report(1, Blame::Fine, later + REST);
+        for i in 0..3 {
+            for _ in 0..5 {
+                p.report(i, Blame::Auth, later);
+            }
+        }
+        assert!(p.exhausted());
+    }
+
+    #[test]
+    fn an_address_that_is_none_is_told_without_its_password() {
+        for bad in ["ftp://u:canary@h", "http://u:canary@h:999999", "u:canary@"] {
+            let Err(SetupError::Proxy(text)) = Proxies::new(&ProxyPlan::List(vec![bad.to_owned()]), |_| None) else { panic!("{bad}") };
+            assert!(!text.contains("canary"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! The frontier: every address known and who holds it. Works on the open transaction; leases live in memory only.
+
+use super::encode::{pack_columns, unpack_columns};
+use super::schema::{PENDING, SWEEP};
+use super::types::{HostId, HostLease, Lease, LeaseRequest, Leased, OfferUrl, StoredRobots};
+use crate::clock::Wall;
+use crate::model::{Columns, EntryId, HostKey};
+use rusqlite::{Connection, OptionalExtension as _, Result, params};
+use std::collections::{HashMap, HashSet};
+use std::ops::ControlFlow;
+
+/// Rows of waiting hosts that one lease looks at, where their hosts are all in memory already.
+const DUE_LOOKED_AT: usize = 10_000;
+/// Host keys kept in memory beside the table.
+const HOSTS_CACHED: usize = 65_536;
+
+/// Where an entry waits on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// In `todo`.
+    Ready,
+    /// In `later`, until then.
+    Later(i64),
+}
+
+/// What memory keeps of a leased entry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Held {
+    pub(super) host: i64,
+    pub(super) prio: i64,
+    pub(super) place: Place,
+    pub(super) row: u64,
+    /// The seed that it descends from; itself for a seed.
+    pub(super) seed: i64,
+}
+
+/// A new entry.
+pub(super) struct NewEntry<'a> {
+    pub(super) row: u64,
+    pub(super) url: &'a str,
+    pub(super) host: Option<i64>,
+    pub(super) via: Option<i64>,
+    pub(super) seed: Option<i64>,
+    pub(super) depth: u32,
+    pub(super) columns: Option<&'a str>,
+    pub(super) fate: i64,
+}
+
+/// What is known of a key.
+pub(super) struct Known {
+    pub(super) entry: i64,
+    pub(super) row: u64,
+    depth: i64,
+    fate: i64,
+    host: Option<i64>,
+}
+
+pub(super) struct Frontier {
+    next_entry: i64,
+    next_host: i64,
+    cursor: i64,
+    hosts: HashMap<HostKey, (i64, bool)>,
+    leased: HashMap<i64, Held>,
+    leased_hosts: HashMap<i64, usize>,
+    /// Entries without a fate.
+    pub(super) pending: u64,
+    /// Of these, waiting for the final sweep.
+    pub(super) sweep: u64,
+    /// The frozen columns, by which seeds are packed.
+    pub(super) columns: Vec<String>,
+}
+
+impl Frontier {
+    pub(super) fn open(conn: &Connection, pending: u64, sweep: u64, columns: Vec<String>) -> Result<Self> {
+        let last = |table: &str| conn.query_row(&format!("SELECT coalesce(max(id), 0) FROM {table}"), [], |r| r.get::<_, i64>(0));
+        Ok(Self {
+            next_entry: last("entry")? + 1,
+            next_host: last("host")? + 1,
+            cursor: 0,
+            hosts: HashMap::new(),
+            leased: HashMap::new(),
+            leased_hosts: HashMap::new(),
+            pending,
+            sweep,
+            columns,
+        })
+    }
+
+    /// The host's number; made where it is new, named where a seed names it.
+    pub(super) fn host(&mut self, conn: &Connection, key: &HostKey, named: bool) -> Result<i64> {
+        if let Some(&(id, was)) = self.hosts.get(key) {
+            if named && !was {
+                self.name_host(conn, key, id)?;
+            }
+            return Ok(id);
+        }
+        let found = conn
+            .prepare_cached("SELECT id, named FROM host WHERE key = ?1")?
+            .query_row([key.as_str()], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, bool>(1)?)))
+            .optional()?;
+        if self.hosts.len() >= HOSTS_CACHED {
+            self.hosts.clear();
+        }
+        let Some((id, was)) = found else {
+            let id = self.next_host;
+            self.next_host += 1;
+            conn.prepare_cached("INSERT INTO host(id, key, named) VALUES (?1, ?2, ?3)")?.execute(params![id, key.as_str(), named])?;
+            self.hosts.insert(key.clone(), (id, named));
+            return Ok(id);
+        };
+        self.hosts.insert(key.clone(), (id, was));
+        if named && !was {
+            self.name_host(conn, key, id)?;
+        }
+        Ok(id)
+    }
+
+    fn name_host(&mut self, conn: &Connection, key: &HostKey, id: i64) -> Result<()> {
+        conn.prepare_cached("UPDATE host SET named = 1 WHERE id = ?1")?.execute([id])?;
+        self.hosts.insert(key.clone(), (id, true));
+        Ok(())
+    }
+
+    /// Whether a seed named the host.
+    pub(super) fn host_named(&self, conn: &Connection, key: &HostKey) -> Result<bool> {
+        if let Some(&(_, named)) = self.hosts.get(key) {
+            return Ok(named);
+        }
+        let named = conn.prepare_cached("SELECT named FROM host WHERE key = ?1")?.query_row([key.as_str()], |r| r.get(0)).optional()?;
+        Ok(named.unwrap_or(false))
+    }
+
+    /// Writes an entry; its number.
+    pub(super) fn insert(&mut self, conn: &Connection, e: &NewEntry<'_>) -> Result<i64> {
+        let id = self.next_entry;
+        self.next_entry += 1;
+        conn.prepare_cached(
+            "INSERT INTO entry(id, row, url, host, via, seed, depth, columns, fate) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![id, e.row.cast_signed(), e.url, e.host, e.via, e.seed, e.depth, e.columns, e.fate])?;
+        Ok(id)
+    }
+
+    pub(super) fn pack(&self, columns: &Columns) -> Option<String> {
+        pack_columns(columns, &self.columns)
+    }
+
+    /// Takes the key for the next entry; what is known of it where another has it.
+    pub(super) fn claim_next(&mut self, conn: &Connection, body: &OfferUrl) -> Result<Option<Known>> {
+        self.claim(conn, &body.key.0, self.next_entry)
+    }
+
+    /// Takes `key` for `entry`; what is known of it where it was taken.
+    pub(super) fn claim(&mut self, conn: &Connection, key: &[u8; 16], entry: i64) -> Result<Option<Known>> {
+        let fresh = conn.prepare_cached("INSERT OR IGNORE INTO known(key, entry) VALUES (?1, ?2)")?.execute(params![&key[..], entry])?;
+        if fresh == 1 {
+            return Ok(None);
+        }
+        conn.prepare_cached("SELECT e.id, e.row, e.depth, e.fate, e.host FROM known k JOIN entry e ON e.id = k.entry WHERE k.key = ?1")?
+            .query_row([&key[..]], |r| {
+                Ok(Known { entry: r.get(0)?, row: r.get::<_, i64>(1)?.cast_unsigned(), depth: r.get(2)?, fate: r.get(3)?, host: r.get(4)? })
+            })
+            .map(Some)
+    }
+
+    /// A shorter way to an entry that is not fetched yet moves it up (leased ones keep their place).
+    pub(super) fn shorten(&mut self, conn: &Connection, known: &Known, via: EntryId, depth: u32) -> Result<()> {
+        let depth = i64::from(depth);
+        let Some(host) = known.host else { return Ok(()) };
+        if known.fate != PENDING || known.depth <= depth || self.leased.contains_key(&known.entry) {
+            return Ok(());
+        }
+        conn.prepare_cached("UPDATE entry SET depth = ?2, via = ?3 WHERE id = ?1")?.execute(params![known.entry, depth, via.0])?;
+        let moved = conn.prepare_cached("UPDATE todo SET prio = ?4 WHERE host = ?1 AND prio = ?2 AND entry = ?3")?.execute(params![
+            host,
+            known.depth,
+            known.entry,
+            depth
+        ])?;
+        if moved == 0 {
+            conn.prepare_cached("UPDATE later SET prio = ?3 WHERE host = ?1 AND entry = ?2")?.execute(params![host, known.entry, depth])?;
+        }
+        Ok(())
+    }
+
+    /// Puts a new entry among the ready ones.
+    pub(super) fn enqueue(&mut self, conn: &Connection, entry: i64, host: i64, depth: u32) -> Result<()> {
+        self.put(conn, entry, host, i64::from(depth), Place::Ready, None)?;
+        self.pending += 1;
+        Ok(())
+    }
+
+    fn put(&mut self, conn: &Connection, entry: i64, host: i64, prio: i64, place: Place, state: Option<&str>) -> Result<()> {
+        match place {
+            Place::Ready => conn
+                .prepare_cached("INSERT INTO todo(host, prio, entry, state) VALUES (?1, ?2, ?3, ?4)")?
+                .execute(params![host, prio, entry, state])?,
+            Place::Later(due) => conn
+                .prepare_cached("INSERT INTO later(host, due, entry, prio, state) VALUES (?1, ?2, ?3, ?4, ?5)")?
+                .execute(params![host, due, entry, prio, state])?,
+        };
+        self.sweep += u64::from(place == Place::Later(SWEEP));
+        Ok(())
+    }
+
+    fn remove(&mut self, conn: &Connection, entry: i64, held: Held) -> Result<()> {
+        let gone = match held.place {
+            Place::Ready => conn
+                .prepare_cached("DELETE FROM todo WHERE host = ?1 AND prio = ?2 AND entry = ?3")?
+                .execute(params![held.host, held.prio, entry])?,
+            Place::Later(due) => conn
+                .prepare_cached("DELETE FROM later WHERE host = ?1 AND due = ?2 AND entry = ?3")?
+                .execute(params![held.host, due, entry])?,
+        };
+        self.sweep -= u64::from(held.place == Place::Later(SWEEP));
+        // The account stands on this: a leased entry has exactly one place.
+        if gone == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(gone)) }
+    }
+
+    pub(super) fn held(&self, entry: EntryId) -> Option<Held> {
+        self.leased.get(&entry.0).copied()
+    }
+
+    /// Marks an entry as leased, in memory.
+    pub(super) fn hold(&mut self, entry: i64, held: Held) {
+        if self.leased.insert(entry, held).is_none() {
+            *self.leased_hosts.entry(held.host).or_insert(0) += 1;
+        }
+    }
+
+    /// The lease ends; nothing on disk changes.
+    pub(super) fn release(&mut self, entry: i64) {
+        let Some(held) = self.leased.remove(&entry) else { return };
+        if let Some(n) = self.leased_hosts.get_mut(&held.host) {
+            *n -= 1;
+            if *n == 0 {
+                self.leased_hosts.remove(&held.host);
+            }
+        }
+    }
+
+    /// The entry finds its fate.
+    pub(super) fn finish(&mut self, conn: &Connection, entry: i64, held: Held, fate: i64) -> Result<()> {
+        self.remove(conn, entry, held)?;
+        conn.prepare_cached("UPDATE entry SET fate = ?2 WHERE id = ?1")?.execute([entry, fate])?;
+        self.pending -= 1;
+        self.release(entry);
+        Ok(())
+    }
+
+    /// The entry goes back, to another place and with another state.
+    pub(super) fn put_back(&mut self, conn: &Connection, entry: i64, held: Held, place: Place, state: &str) -> Result<()> {
+        if place == held.place {
+            self.keep(conn, entry, held, state)?;
+        } else {
+            self.remove(conn, entry, held)?;
+            self.put(conn, entry, held.host, held.prio, place, Some(state))?;
+        }
+        self.release(entry);
+        Ok(())
+    }
+
+    /// Replaces the durable state of an entry that goes on.
+    pub(super) fn keep(&mut self, conn: &Connection, entry: i64, held: Held, state: &str) -> Result<()> {
+        let kept = match held.place {
+            Place::Ready => conn
+                .prepare_cached("UPDATE todo SET state = ?4 WHERE host = ?1 AND prio = ?2 AND entry = ?3")?
+                .execute(params![held.host, held.prio, entry, state])?,
+            Place::Later(due) => conn
+                .prepare_cached("UPDATE later SET state = ?4 WHERE host = ?1 AND due = ?2 AND entry = ?3")?
+                .execute(params![held.host, due, entry, state])?,
+        };
+        if kept == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(kept)) }
+    }
+
+    /// Row and seed of an entry, for what was found on its page.
+    pub(super) fn parent(&self, conn: &Connection, entry: EntryId) -> Result<(u64, i64)> {
+        if let Some(held) = self.leased.get(&entry.0) {
+            return Ok((held.row, held.seed));
+        }
+        conn.prepare_cached("SELECT row, coalesce(seed, id) FROM entry WHERE id = ?1")?
+            .query_row([entry.0], |r| Ok((r.get::<_, i64>(0)?.cast_unsigned(), r.get(1)?)))
+    }
+
+    /// Hands out entries, each once until it is settled.
+    pub(super) fn lease(&mut self, conn: &Connection, want: &LeaseRequest) -> Result<Leased> {
+        let mut out = Leased::default();
+        let mut taken: HashSet<i64> = want.hosts.iter().map(|h| h.0).collect();
+        for host in &want.hosts {
+            out.hosts.push(self.lease_host(conn, host.0, want)?);
+        }
+        let mut wanted = Vec::new();
+        if want.new_hosts > 0 {
+            taken.extend(self.leased_hosts.keys());
+            self.due_hosts(conn, want, &mut taken, &mut wanted)?;
+            self.ready_hosts(conn, want, &mut taken, &mut wanted)?;
+            if want.sweep && self.sweep > 0 {
+                sweep_hosts(conn, want, &mut taken, &mut wanted)?;
+            }
+        }
+        for host in wanted {
+            out.hosts.push(self.lease_host(conn, host, want)?);
+        }
+        out.drained = self.pending == self.leased.len() as u64;
+        out.sweep_waiting = self.sweep;
+        out.next_due = conn
+            .prepare_cached("SELECT min(due) FROM later WHERE due > ?1 AND due < ?2")?
+            .query_row([want.now.0, SWEEP], |r| r.get::<_, Option<i64>>(0))?
+            .map(Wall);
+        Ok(out)
+    }
+
+    fn due_hosts(&self, conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>, wanted: &mut Vec<i64>) -> Result<()> {
+        let mut due = conn.prepare_cached("SELECT host FROM later WHERE due <= ?1 ORDER BY due LIMIT ?2")?;
+        let mut rows = due.query([want.now.0, i64::try_from(DUE_LOOKED_AT).unwrap_or(i64::MAX)])?;
+        while wanted.len() < want.new_hosts
+            && let Some(row) = rows.next()?
+        {
+            let host = row.get(0)?;
+            if taken.insert(host) {
+                wanted.push(host);
+            }
+        }
+        Ok(())
+    }
+
+    /// Round robin over the hosts with ready entries, by one seek for each host passed.
+    fn ready_hosts(&mut self, conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>, wanted: &mut Vec<i64>) -> Result<()> {
+        let mut next = conn.prepare_cached("SELECT host FROM todo WHERE host > ?1 ORDER BY host LIMIT 1")?;
+        let start = self.cursor;
+        let mut wrapped = false;
+        while wanted.len() < want.new_hosts {
+            let host: Option<i64> = next.query_row([self.cursor], |r| r.get(0)).optional()?;
+            match host {
+                Some(host) if !wrapped || host <= start => {
+                    self.cursor = host;
+                    if taken.insert(host) {
+                        wanted.push(host);
+                    }
+                }
+                None if !wrapped => {
+                    wrapped = true;
+                    self.cursor = 0;
+                }
+                _ => break,
+            }
+        }
+        Ok(())
+    }
+
+    fn lease_host(&mut self, conn: &Connection, host: i64, want: &LeaseRequest) -> Result<HostLease> {
+        let (key, named, robots) = conn
+            .prepare_cached("SELECT key, named, robots, robots_body, robots_until FROM host WHERE id = ?1")?
+            .query_row([host], |r| {
+                let robots = match (r.get::<_, Option<String>>(2)?, r.get::<_, Option<Vec<u8>>>(3)?, r.get::<_, Option<i64>>(4)?) {
+                    (Some(verdict), Some(body), Some(until)) => Some(StoredRobots { verdict, body, until: Wall(until) }),
+                    _ => None,
+                };
+                Ok((HostKey::from_stored(&r.get::<_, String>(0)?), r.get(1)?, robots))
+            })?;
+        let mut picked = Picked { most: want.per_host, entries: Vec::new(), more: false };
+        let mut due = conn.prepare_cached("SELECT entry, prio, due, state FROM later WHERE host = ?1 AND due <= ?2 ORDER BY due, entry")?;
+        self.pick(due.query([host, want.now.0])?, host, &mut picked)?;
+        if !picked.more {
+            let mut ready = conn.prepare_cached("SELECT entry, prio, NULL, state FROM todo WHERE host = ?1 ORDER BY prio, entry")?;
+            self.pick(ready.query([host])?, host, &mut picked)?;
+        }
+        let mut next_due = None;
+        if !picked.more {
+            let first = conn
+                .prepare_cached("SELECT due FROM later WHERE host = ?1 AND due > ?2 AND due < ?3 ORDER BY due LIMIT 1")?
+                .query_row([host, want.now.0, SWEEP], |r| r.get::<_, i64>(0))
+                .optional()?;
+            next_due = first.map(Wall);
+            let mut sweep = conn.prepare_cached("SELECT entry, prio, due, state FROM later WHERE host = ?1 AND due = ?2 ORDER BY entry")?;
+            let mut last =
+                Picked { most: if want.sweep { want.per_host } else { 0 }, entries: std::mem::take(&mut picked.entries), more: false };
+            if self.sweep > 0 {
+                self.pick(sweep.query([host, SWEEP])?, host, &mut last)?;
+            }
+            picked = Picked { more: last.more || next_due.is_some(), ..last };
+        }
+        let mut entries = Vec::with_capacity(picked.entries.len());
+        for (entry, prio, place, state) in picked.entries {
+            let (lease, seed) = self.read(conn, entry, host, state)?;
+            self.hold(entry, Held { host, prio, place, row: lease.row, seed });
+            entries.push(lease);
+        }
+        Ok(HostLease { id: HostId(host), key, named, robots, entries, more: picked.more, next_due })
+    }
+
+    /// Takes rows that are not leased until there are enough; one row beyond says that there are more.
+    fn pick(&self, mut rows: rusqlite::Rows<'_>, host: i64, picked: &mut Picked) -> Result<()> {
+        let any = self.leased_hosts.contains_key(&host);
+        while let Some(row) = rows.next()? {
+            let entry: i64 = row.get(0)?;
+            if any && self.leased.contains_key(&entry) {
+                continue;
+            }
+            if picked.entries.len() >= picked.most {
+                picked.more = true;
+                break;
+            }
+            let place = row.get::<_, Option<i64>>(2)?.map_or(Place::Ready, Place::Later);
+            picked.entries.push((entry, row.get(1)?, place, row.get(3)?));
+        }
+        Ok(())
+    }
+
+    /// An entry as its lease shows it, and its seed.
+    pub(super) fn read(&self, conn: &Connection, entry: i64, host: i64, state: Option<String>) -> Result<(Lease, i64)> {
+        let (row, url, via, seed, depth, packed) =
+            conn.prepare_cached("SELECT row, url, via, seed, depth, columns FROM entry WHERE id = ?1")?.query_row([entry], |r| {
+                let packed: Option<String> = r.get(5)?;
+                Ok((r.get::<_, i64>(0)?, r.get(1)?, r.get::<_, Option<i64>>(2)?, r.get::<_, Option<i64>>(3)?, r.get(4)?, packed))
+            })?;
+        let text = |sql: &str, id: i64| conn.prepare_cached(sql)?.query_row([id], |r| r.get::<_, Option<String>>(0));
+        let via = via.map(|id| text("SELECT url FROM entry WHERE id = ?1", id)).transpose()?.flatten();
+        let packed = match seed {
+            Some(seed) => text("SELECT columns FROM entry WHERE id = ?1", seed)?,
+            None => packed,
+        };
+        let columns = unpack_columns(packed.as_deref(), &self.columns);
+        let lease = Lease { entry: EntryId(entry), host: HostId(host), row: row.cast_unsigned(), url, columns, via, depth, state };
+        Ok((lease, seed.unwrap_or(entry)))
+    }
+
+    /// Puts skipped entries back among the ready ones, with the state they were skipped with; calls `each` with the
+    /// reason's number for every one. Entries that `each` refuses stay skipped.
+    pub(super) fn revive(&mut self, conn: &Connection, reason: i64, mut each: impl FnMut(&str) -> ControlFlow<()>) -> Result<u64> {
+        let mut ids = conn.prepare("SELECT e.id, e.host, e.depth, h.key FROM entry e JOIN host h ON h.id = e.host WHERE e.fate = ?1")?;
+        let mut rows = ids.query([reason])?;
+        let mut n = 0;
+        while let Some(row) = rows.next()? {
+            let (entry, host, depth): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            if each(&row.get::<_, String>(3)?).is_break() {
+                continue;
+            }
+            let state: Option<String> =
+                conn.prepare_cached("DELETE FROM parked WHERE entry = ?1 RETURNING state")?.query_row([entry], |r| r.get(0)).optional()?;
+            conn.prepare_cached("UPDATE entry SET fate = ?2 WHERE id = ?1")?.execute([entry, PENDING])?;
+            self.put(conn, entry, host, depth, Place::Ready, state.as_deref())?;
+            self.pending += 1;
+            n += 1;
+        }
+        Ok(n)
+    }
+}
+
+struct Picked {
+    most: usize,
+    entries: Vec<(i64, i64, Place, Option<String>)>,
+    more: bool,
+}
+
+fn sweep_hosts(conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>, wanted: &mut Vec<i64>) -> Result<()> {
+    let mut next = conn.prepare_cached("SELECT host FROM later WHERE due = ?1 AND host > ?2 ORDER BY host LIMIT 1")?;
+    let mut at = 0;
+    while wanted.len() < want.new_hosts {
+        let Some(host) = next.query_row([SWEEP, at], |r| r.get::<_, i64>(0)).optional()? else { break };
+        at = host;
+        if taken.insert(host) {
+            wanted.push(host);
+        }
+    }
+    Ok(())
+}

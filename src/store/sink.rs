@@ -1,0 +1,326 @@
+//! One output: rows are gathered, appended at the mark, synced, and only then does the database say so.
+//!
+//! Bytes beyond `off` are garbage by definition; bytes below it are never touched again. A compressed sink grows by whole
+//! members (gzip, RFC 1952 2.2) or frames (zstd, RFC 8878 3), so that `off` is always the end of one.
+
+use super::error::{OpenError, StoreError};
+use super::lock;
+use crate::model::plan::{Codec, SinkFormat, SinkPlace, SinkPlan};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How many bytes before the mark are hashed, so that an edited file is found at open.
+const TAIL: usize = 4096;
+
+/// What the state says of a sink.
+#[derive(Clone, Debug)]
+pub(super) struct Mark {
+    pub(super) off: u64,
+    pub(super) records: u64,
+    pub(super) tail_len: u64,
+    pub(super) tail_hash: Vec<u8>,
+}
+
+/// One append, as `verify` checks it later.
+#[derive(Clone, Debug)]
+pub(super) struct Chunk {
+    pub(super) off: u64,
+    pub(super) len: u64,
+    pub(super) records: u64,
+    pub(super) hash: [u8; 16],
+}
+
+enum Out {
+    File { file: File, path: PathBuf, sync: bool },
+    Stdout(File),
+}
+
+pub(super) struct Sink {
+    pub(super) id: i64,
+    pub(super) name: &'static str,
+    pub(super) format: SinkFormat,
+    pub(super) codec: Codec,
+    out: Out,
+    off: u64,
+    records: u64,
+    tail: Vec<u8>,
+    /// Of a compressed sink: rows that are not in a member yet.
+    raw: Vec<u8>,
+    /// What is appended next.
+    buffer: Vec<u8>,
+    waiting: u64,
+}
+
+/// The first 16 bytes of blake3.
+pub(super) fn hash(bytes: &[u8]) -> [u8; 16] {
+    let mut out = [0; 16];
+    out.copy_from_slice(&blake3::hash(bytes).as_bytes()[..16]);
+    out
+}
+
+/// The place of a sink's file, made absolute; `None` for stdout.
+///
+/// # Errors
+/// The working folder is gone.
+pub(super) fn path_of(plan: &SinkPlan) -> Result<Option<PathBuf>, OpenError> {
+    match &plan.place {
+        SinkPlace::Stdout => Ok(None),
+        SinkPlace::File(path) => std::path::absolute(path).map(Some).map_err(OpenError::io(path)),
+    }
+}
+
+/// Refuses what is there and cannot be a sink; says its size where it is a file.
+pub(super) fn look(path: &Path) -> Result<Option<u64>, OpenError> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let meta = match std::fs::metadata(path) {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => return Err(OpenError::io(path)(e)),
+    };
+    let kind = meta.file_type();
+    let what = match () {
+        () if kind.is_file() => return Ok(Some(meta.len())),
+        () if kind.is_dir() => "a folder",
+        () if kind.is_fifo() => "a pipe",
+        () if kind.is_socket() => "a socket",
+        () => "a device",
+    };
+    Err(OpenError::SinkKind { path: path.to_owned(), what })
+}
+
+impl Sink {
+    /// Opens and locks the sink and compares it with its mark. Changes nothing but an absent file where there is no mark,
+    /// or one of nothing.
+    ///
+    /// # Errors
+    /// See [`OpenError`].
+    pub(super) fn open(
+        (id, name): (i64, &'static str),
+        plan: &SinkPlan,
+        mark: Option<&Mark>,
+        stdout: Option<&File>,
+        sync: bool,
+        lost: impl FnOnce(u64) -> u64,
+    ) -> Result<Self, OpenError> {
+        let (off, records) = mark.map_or((0, 0), |m| (m.off, m.records));
+        let mut sink = Self {
+            id,
+            name,
+            format: plan.format,
+            codec: plan.codec,
+            out: Out::Stdout(own_stdout(stdout)?),
+            off,
+            records,
+            tail: Vec::new(),
+            raw: Vec::new(),
+            buffer: Vec::new(),
+            waiting: 0,
+        };
+        let Some(path) = path_of(plan)? else { return Ok(sink) };
+        let size = look(&path)?;
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(OpenError::io(parent))?;
+        }
+        if off > 0 && size.is_none_or(|s| s < off) {
+            let records = lost(size.unwrap_or(0));
+            return Err(OpenError::SinkLost { path, records, missing: size.is_none() });
+        }
+        if mark.is_none() && size.is_some_and(|s| s > 0) {
+            return Err(OpenError::SinkForeign { path });
+        }
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(OpenError::io(&path))?;
+        lock::sink(&file, &path)?;
+        if let Some(mark) = mark.filter(|m| m.off > 0) {
+            let len = mark.tail_len.min(mark.off).min(TAIL as u64);
+            let mut tail = vec![0; usize::try_from(len).unwrap_or(TAIL)];
+            file.read_exact_at(&mut tail, mark.off - len).map_err(OpenError::io(&path))?;
+            if hash(&tail)[..] != mark.tail_hash[..] {
+                return Err(OpenError::SinkEdited { path });
+            }
+            sink.tail = tail;
+        }
+        if sync && size.is_none() {
+            file.sync_all().map_err(OpenError::io(&path))?;
+            if let Some(parent) = path.parent() {
+                sync_folder(parent)?;
+            }
+        }
+        sink.out = Out::File { file, path, sync };
+        Ok(sink)
+    }
+
+    /// How many bytes lie beyond the mark.
+    pub(super) fn beyond(&self) -> Result<u64, OpenError> {
+        match &self.out {
+            Out::File { file, path, .. } => Ok(file.metadata().map_err(OpenError::io(path))?.len().saturating_sub(self.off)),
+            Out::Stdout(_) => Ok(0),
+        }
+    }
+
+    /// Cuts off what lies beyond the mark.
+    pub(super) fn cut(&self) -> Result<(), OpenError> {
+        if let Out::File { file, path, .. } = &self.out {
+            file.set_len(self.off).and_then(|()| file.sync_all()).map_err(OpenError::io(path))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn path(&self) -> Option<&Path> {
+        match &self.out {
+            Out::File { path, .. } => Some(path),
+            Out::Stdout(_) => None,
+        }
+    }
+
+    /// Whether nothing was ever written, so that a header is due.
+    pub(super) fn is_blank(&self) -> bool {
+        self.off == 0 && self.buffer.is_empty() && self.raw.is_empty()
+    }
+
+    pub(super) fn is_compressed(&self) -> bool {
+        self.codec != Codec::Plain
+    }
+
+    /// Takes whole records.
+    pub(super) fn push(&mut self, bytes: &[u8], records: u64) {
+        if self.is_compressed() {
+            self.raw.extend_from_slice(bytes)
+        } else {
+            self.buffer.extend_from_slice(bytes)
+        }
+        self.waiting += records;
+    }
+
+    /// Where a record can be encoded right in place; [`Sink::count`] follows.
+    pub(super) fn room(&mut self) -> &mut Vec<u8> {
+        if self.is_compressed() { &mut self.raw } else { &mut self.buffer }
+    }
+
+    pub(super) fn count(&mut self, records: u64) {
+        self.waiting += records;
+    }
+
+    /// Bytes that wait for the next commit.
+    pub(super) fn len(&self) -> usize {
+        self.raw.len() + self.buffer.len()
+    }
+
+    /// Whether a member is due before the database may say what it holds.
+    pub(super) fn has_raw(&self) -> bool {
+        !self.raw.is_empty()
+    }
+
+    /// Appends what waits at the mark and makes it durable. The mark itself moves with [`Sink::advance`].
+    pub(super) fn append(&mut self) -> Result<(), StoreError> {
+        if !self.raw.is_empty() {
+            seal(self.codec, &self.raw, &mut self.buffer).map_err(|e| self.io(e))?;
+            self.raw.clear();
+        }
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        match &self.out {
+            Out::File { file, sync, .. } => {
+                file.write_all_at(&self.buffer, self.off).map_err(|e| self.io(e))?;
+                if *sync {
+                    file.sync_data().map_err(|e| self.io(e))?;
+                }
+            }
+            Out::Stdout(out) => write_stdout(out, &self.buffer)?,
+        }
+        Ok(())
+    }
+
+    /// The chunk that the transaction records, and the mark after it; `None` where nothing was appended.
+    pub(super) fn advance(&mut self) -> Option<(Chunk, Mark)> {
+        if self.buffer.is_empty() {
+            return None;
+        }
+        let len = self.buffer.len() as u64;
+        let chunk = Chunk { off: self.off, len, records: self.waiting, hash: hash(&self.buffer) };
+        self.off += len;
+        self.records += self.waiting;
+        self.waiting = 0;
+        if self.buffer.len() >= TAIL {
+            self.tail.clear();
+            self.tail.extend_from_slice(&self.buffer[self.buffer.len() - TAIL..]);
+        } else {
+            let surplus = (self.tail.len() + self.buffer.len()).saturating_sub(TAIL);
+            self.tail.drain(..surplus);
+            self.tail.extend_from_slice(&self.buffer);
+        }
+        self.buffer.clear();
+        self.buffer.shrink_to(1 << 23);
+        Some((chunk, self.mark()))
+    }
+
+    pub(super) fn mark(&self) -> Mark {
+        Mark { off: self.off, records: self.records, tail_len: self.tail.len() as u64, tail_hash: hash(&self.tail).to_vec() }
+    }
+
+    /// After a failed append: takes back what it can, so that the file ends at its mark. The next open does it anyway.
+    pub(super) fn take_back(&self) {
+        if let Out::File { file, .. } = &self.out {
+            let _ = file.set_len(self.off);
+        }
+    }
+
+    fn io(&self, source: io::Error) -> StoreError {
+        let path = self.path().map_or_else(|| PathBuf::from("stdout"), Path::to_owned);
+        StoreError::Io { path, source: Arc::new(source) }
+    }
+}
+
+/// Makes one member or frame of `raw`, appended to `out`.
+fn seal(codec: Codec, raw: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
+    match codec {
+        Codec::Plain => out.extend_from_slice(raw),
+        Codec::Gzip => {
+            let mut member = flate2::write::GzEncoder::new(out, flate2::Compression::new(6));
+            member.write_all(raw)?;
+            member.finish()?;
+        }
+        Codec::Zstd => {
+            let mut frame = zstd::stream::write::Encoder::new(out, 3)?;
+            frame.include_checksum(true)?;
+            frame.set_pledged_src_size(Some(raw.len() as u64))?;
+            frame.write_all(raw)?;
+            frame.finish()?;
+        }
+    }
+    Ok(())
+}
+
+fn own_stdout(given: Option<&File>) -> Result<File, OpenError> {
+    let fd = match given {
+        Some(file) => file.try_clone(),
+        None => io::stdout().as_fd().try_clone_to_owned().map(File::from),
+    };
+    fd.map_err(OpenError::io(Path::new("stdout")))
+}
+
+/// Writes without a buffer between, so that what was written is out.
+fn write_stdout(mut out: &File, mut bytes: &[u8]) -> Result<(), StoreError> {
+    while !bytes.is_empty() {
+        match out.write(bytes) {
+            Ok(0) => return Err(StoreError::StdoutClosed),
+            Ok(n) => bytes = &bytes[n..],
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            // Someone made the shared description non-blocking (ssh, node): wait a little, as a blocking one would.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::park_timeout(Duration::from_millis(5)),
+            Err(e) if e.kind() == io::ErrorKind::BrokenPipe => return Err(StoreError::StdoutClosed),
+            Err(e) => return Err(StoreError::Io { path: "stdout".into(), source: Arc::new(e) }),
+        }
+    }
+    Ok(())
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(dir: &Path) -> Result<(), OpenError> {
+    File::open(dir).and_then(|d| d.sync_all()).map_err(OpenError::io(dir))
+}
