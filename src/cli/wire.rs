@@ -1,12 +1,15 @@
 //! Every call from the command line into `config`, `engine` and `store`.
 
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::settings::Settings;
+use crate::cli::settings::{Settings, Value};
+use crate::config::{ConfigErrors, Loaded, Overrides};
 use crate::events::{Events, Stats};
 use crate::model::plan::Plan;
-use crate::report::StatusReport;
+use crate::report::{StatusFile, StatusReport};
 use std::path::Path;
 use tokio::sync::mpsc;
+
+pub(crate) use crate::engine::{Interrupt, RunOptions};
 
 /// A job that may run, and its settings for `check --explain`.
 pub(crate) struct Job {
@@ -14,52 +17,81 @@ pub(crate) struct Job {
     pub(crate) explain: String,
 }
 
-/// What a signal asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(clippy::enum_variant_names, reason = "the words of the engine")]
-pub(crate) enum Interrupt {
-    Interrupt,
-    Terminate,
-    HangUp,
-}
-
-/// How a run is begun.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct RunOptions {
-    pub(crate) fresh: bool,
-    pub(crate) seed: Option<u64>,
-}
-
 /// A job file with flags and environment above it.
 pub(crate) fn load(job: &Path, settings: &Settings) -> Result<Job, Failure> {
-    let _ = (&settings.network, environment());
-    Err(missing("config::load").hint(job.display().to_string()))
+    finished(crate::config::load(job, &overrides(settings), environment()), Some(job))
 }
 
 /// The job that flags alone amount to.
 pub(crate) fn assemble(settings: &Settings) -> Result<Job, Failure> {
-    let _ = settings;
-    Err(missing("config::assemble"))
+    finished(crate::config::assemble(&overrides(settings), environment()), None)
+}
+
+fn finished(loaded: Result<Loaded, ConfigErrors>, job: Option<&Path>) -> Result<Job, Failure> {
+    // Where there is no file, or the file is right, the arguments are wrong.
+    let loaded = loaded.map_err(|e| {
+        let exit = if job.is_none() || e.only_flags() { Exit::Usage } else { Exit::Data };
+        Failure::new(exit, e.to_string())
+    })?;
+    let explain = crate::config::explain_text(&loaded.explain, job);
+    Ok(Job { plan: loaded.plan, explain })
+}
+
+fn overrides(settings: &Settings) -> Overrides {
+    let mut overrides = Overrides::default();
+    overrides.network = settings.network.clone();
+    for setting in &settings.list {
+        let (key, flag) = (setting.key.as_str(), setting.flag);
+        match &setting.value {
+            Value::Typed(value) => overrides.set(key, value, flag),
+            Value::Text(value) => overrides.set_text(key, value, flag),
+            Value::List(values) => overrides.set_list(key, values.iter().map(String::as_str), flag),
+            Value::Pairs(pairs) => pairs.iter().for_each(|(name, value)| overrides.set_pair(key, name, value, flag)),
+        }
+    }
+    overrides
 }
 
 /// The JSON Schema of job files.
 pub(crate) fn schema() -> String {
-    "{}".to_owned()
+    crate::config::schema()
 }
 
 /// Runs a plan to an end.
-pub(crate) async fn run(plan: Plan, options: RunOptions, events: Events, signals: mpsc::Receiver<Interrupt>) -> Result<Stats, Failure> {
-    let _ = (plan, options.fresh, options.seed, events, signals);
-    std::future::ready(Err(missing("engine::run"))).await
+pub(crate) async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: mpsc::Receiver<Interrupt>) -> Result<Stats, Failure> {
+    crate::engine::run(plan, options, events, &mut signals).await.map_err(|e| {
+        let failure = Failure::new(Exit::from_code(e.exit_code()), e.to_string());
+        match e.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    })
 }
 
 /// Where the job of a state folder stands.
 pub(crate) fn status(state: &Path) -> Result<StatusReport, Failure> {
-    Err(missing("store::read::status").hint(state.display().to_string()))
-}
-
-fn missing(what: &str) -> Failure {
-    Failure::new(Exit::Data, format!("{what} is not connected yet"))
+    let view = crate::store::read::status(state).map_err(|e| Failure::new(Exit::from_code(e.exit_code()), e.to_string()))?;
+    let Some(view) = view else { return Err(Failure::new(Exit::Data, format!("{} holds no state", state.display()))) };
+    let word = match (&view.running, view.finished, view.clean) {
+        (Some(_), ..) => "running",
+        (None, Some(_), _) => "done",
+        (None, None, true) => "stopped",
+        (None, None, false) => "killed",
+    };
+    let (pid, since) = view.running.map_or((None, None), |holder| (holder.pid, holder.since));
+    let file = |s: crate::store::read::SinkView| StatusFile { name: s.name, path: s.path, records: s.records, bytes: s.bytes };
+    Ok(StatusReport {
+        job: view.job,
+        state: word.to_owned(),
+        pid,
+        since,
+        started: view.started,
+        exit: view.finished,
+        account: view.account,
+        snapshot: view.snapshot.as_deref().and_then(|s| serde_json::from_str(s).ok()),
+        by_reason: view.by_reason,
+        files: view.sinks.into_iter().map(file).collect(),
+    })
 }
 
 /// The environment as far as it is text.

@@ -18,4 +18,4 @@ mod work;
 mod worker;
 
 pub use error::{RunError, exit_code};
-pub use run::{Interrupt, RunOptions, Signals, check, run};
+pub use run::{Interrupt, RunOptions, Signals, run};

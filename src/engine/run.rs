@@ -157,22 +157,6 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, signals: &mut 
     Ok(stats)
 }
 
-/// Checks everything about a plan that only the deciders know, without touching state or network. Key and message of each
-/// error.
-#[must_use]
-pub fn check(plan: &Plan) -> Vec<(String, String)> {
-    let mut errors: Vec<(String, String)> = match Extractor::compile(&plan.extract, plan.crawl.as_ref(), plan.pages.as_ref()) {
-        Ok(_) => Vec::new(),
-        Err(list) => list.into_iter().map(|e| (e.key, e.message)).collect(),
-    };
-    if let Some(crawl) = &plan.crawl
-        && let Err(list) = CrawlScope::compile(crawl)
-    {
-        errors.extend(list.into_iter().map(|e| (e.key, e.message)));
-    }
-    errors
-}
-
 pub(crate) fn encoder_spec(plan: &Plan, extractor: &Extractor) -> EncoderSpec {
     EncoderSpec { fields: extractor.field_names().to_vec(), meta: plan.output.meta.clone(), csv_safe: plan.output.csv_safe }
 }

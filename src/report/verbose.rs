@@ -11,7 +11,7 @@ pub(crate) fn verbose_line(event: &Event, since: Duration) -> Option<String> {
         Event::Connected { host, remote } => {
             ("connect", format!("{host}{}", remote.as_ref().map_or(String::new(), |r| format!(" at {r}"))))
         }
-        Event::Attempted { row, url, attempt, outcome, status, ms, bytes, message } => {
+        Event::Attempted { row, url, attempt, outcome, status, ms, bytes, remote: _, message } => {
             let status = status.map_or("---".to_owned(), |s| s.to_string());
             let size = if *bytes > 0 { show_bytes(*bytes) } else { String::new() };
             let why = message.as_ref().map_or(String::new(), |m| format!("  ({m})"));

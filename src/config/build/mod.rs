@@ -106,11 +106,15 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
 
 /// What the compilers of selectors, filters and patterns say: dotted key and message, for each source that is wrong.
 fn check_extract(
-    _extract: &crate::model::plan::ExtractPlan,
-    _crawl: Option<&crate::model::plan::CrawlPlan>,
-    _pages: Option<&crate::model::plan::PagesPlan>,
+    extract: &crate::model::plan::ExtractPlan,
+    crawl: Option<&crate::model::plan::CrawlPlan>,
+    pages: Option<&crate::model::plan::PagesPlan>,
 ) -> Vec<(String, String)> {
-    Vec::new()
+    let fields = crate::extract::Extractor::compile(extract, crawl, pages).err().unwrap_or_default();
+    let scope = crawl.and_then(|c| crate::extract::CrawlScope::compile(c).err()).unwrap_or_default();
+    let mut errors: Vec<_> = fields.into_iter().chain(scope).map(|e| (e.key, e.message)).collect();
+    errors.dedup();
+    errors
 }
 
 struct Builder<'a> {
