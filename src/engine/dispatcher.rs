@@ -26,7 +26,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
@@ -75,8 +75,10 @@ pub(crate) struct Frontier {
     pub sweep_waiting: u64,
     /// The final sweep has begun.
     pub sweep: bool,
-    /// When waiting entries become due.
-    pub dues: BinaryHeap<Reverse<Moment>>,
+    /// When waiting entries become due, and at which host in memory.
+    pub dues: BinaryHeap<Reverse<(Moment, Option<Slot>)>>,
+    /// Hosts in memory that may have more on disk. The store hands out other hosts by itself, these only by name.
+    pub refill: HashSet<Slot>,
 }
 
 pub(crate) struct Dispatcher {
@@ -243,10 +245,25 @@ impl Dispatcher {
                 for o in &mut offers {
                     o.hand = hand;
                 }
+                if !hand {
+                    self.may_have_more(&offers);
+                }
                 self.add_to_scope(&offers);
                 self.offering = true;
                 let store = self.store.clone();
                 self.replies.push(Box::pin(async move { Reply::Offered(store.offer(offers, Some(mark)).await) }));
+            }
+        }
+    }
+
+    /// Addresses go to disk: their hosts, where in memory, have to be refilled by name.
+    pub(crate) fn may_have_more(&mut self, offers: &[Offer]) {
+        self.frontier.more = true;
+        let mut last = None;
+        for host in offers.iter().filter_map(|o| o.body.as_ref().ok()).map(|b| &b.host) {
+            if last != Some(host) {
+                self.frontier.refill.extend(self.schedule.find(host));
+                last = Some(host);
             }
         }
     }
@@ -280,9 +297,12 @@ impl Dispatcher {
             self.replies.push(Box::pin(async move { Reply::Settled(store.settle(batch).await.map(|_| ())) }));
         }
         let now = self.clock.now();
-        while self.frontier.dues.peek().is_some_and(|Reverse(at)| *at <= now) {
+        while let Some(Reverse((at, slot))) = self.frontier.dues.peek().copied()
+            && at <= now
+        {
             self.frontier.dues.pop();
             self.frontier.more = true;
+            self.frontier.refill.extend(slot);
         }
         if self.leasing || self.stopping.is_some() || self.stop_after.is_some() {
             return;
@@ -290,18 +310,21 @@ impl Dispatcher {
         let quiet = self.is_quiet();
         let idle = self.in_flight < self.most && self.schedule.ready_hosts() == 0;
         let low = self.schedule.queued() < 2 * self.most || idle;
-        let wanted = self.frontier.more && low && self.schedule.queued() < IN_MEMORY;
+        let wanted = (self.frontier.more || !self.frontier.refill.is_empty()) && low && self.schedule.queued() < IN_MEMORY;
         let ask_drained = quiet && self.input_done && self.fed.is_none() && !self.frontier.drained && !self.frontier.more;
         if !(wanted || ask_drained) {
             return;
         }
-        let hosts: Vec<_> = self
-            .hosts
-            .iter()
-            .filter(|(slot, h)| h.more && self.schedule.queued_at(**slot) < PER_HOST / 4)
-            .filter_map(|(_, h)| h.id)
-            .take(256)
-            .collect();
+        let refill: Vec<Slot> =
+            self.frontier.refill.iter().filter(|s| self.schedule.queued_at(**s) < PER_HOST).take(256).copied().collect();
+        let mut hosts = Vec::with_capacity(refill.len());
+        for slot in refill {
+            self.frontier.refill.remove(&slot);
+            hosts.extend(self.hosts.get(&slot).and_then(|h| h.id));
+        }
+        if hosts.is_empty() && !self.frontier.more && !ask_drained {
+            return;
+        }
         let room = IN_MEMORY.saturating_sub(self.schedule.queued());
         let request = LeaseRequest {
             hosts,
@@ -354,7 +377,7 @@ impl Dispatcher {
                 self.frontier.sweep_waiting = leased.sweep_waiting;
                 if let Some(due) = leased.next_due {
                     let at = self.clock.now() + self.clock.wall().until(due) + Duration::from_millis(1);
-                    self.frontier.dues.push(Reverse(at));
+                    self.frontier.dues.push(Reverse((at, None)));
                 }
                 let mut got = 0;
                 for host in leased.hosts {
@@ -376,16 +399,20 @@ impl Dispatcher {
     }
 
     fn take_host(&mut self, host: HostLease) {
-        let HostLease { id, key, named, robots, entries, more, .. } = host;
+        let HostLease { id, key, named, robots, entries, more, next_due } = host;
         if entries.is_empty() && self.schedule.find(&key).is_none() {
             return;
         }
         let slot = self.host(&key);
         let wall = self.clock.wall();
+        if let Some(due) = next_due {
+            self.frontier.dues.push(Reverse((self.clock.now() + wall.until(due) + Duration::from_millis(1), Some(slot))));
+        } else if more && !entries.is_empty() {
+            self.frontier.refill.insert(slot);
+        }
         if let Some(state) = self.hosts.get_mut(&slot) {
             state.id = Some(id);
             state.named |= named;
-            state.more = more;
             if matches!(state.robots, Robots::Unknown)
                 && let Some(stored) = robots
             {
@@ -444,7 +471,6 @@ impl Dispatcher {
             budget: Budget::default(),
             limit_key: self.limits.key_of(key).into(),
             robots_tries: (0, None),
-            more: false,
         });
         slot
     }
@@ -519,7 +545,7 @@ impl Dispatcher {
             return None;
         }
         let now = self.clock.now();
-        let soonest = self.frontier.dues.peek().map_or(self.next_turn, |Reverse(d)| self.next_turn.min(*d));
+        let soonest = self.frontier.dues.peek().map_or(self.next_turn, |Reverse((d, _))| self.next_turn.min(*d));
         if soonest == Moment::FAR || soonest.since(now) <= self.plan.limits.max_wait {
             return None;
         }
@@ -570,7 +596,7 @@ impl Dispatcher {
     // -- time
 
     fn wake_at(&self) -> Moment {
-        let due = self.frontier.dues.peek().map_or(Moment::FAR, |Reverse(d)| *d);
+        let due = self.frontier.dues.peek().map_or(Moment::FAR, |Reverse((d, _))| *d);
         let turn = if self.in_flight < self.most && self.stopping.is_none() { self.next_turn } else { Moment::FAR };
         turn.min(due)
     }
@@ -659,6 +685,7 @@ impl Dispatcher {
         for slot in idle {
             if self.hosts.get(&slot).is_some_and(|h| !breaker_is_open(h, now)) && self.schedule.forget(slot, now) {
                 self.hosts.remove(&slot);
+                self.frontier.refill.remove(&slot);
             }
         }
     }

@@ -42,6 +42,4 @@ pub(crate) struct HostState {
     pub budget: Budget,
     /// Times its robots.txt was asked in vain, kept while it is asked anew.
     pub robots_tries: (u32, Option<Moment>),
-    /// More of its entries may wait on disk.
-    pub more: bool,
 }

@@ -18,7 +18,7 @@ use crate::schedule::Schedule;
 use crate::store::encode::{Encoder, EncoderSpec};
 use crate::store::{self, OpenError, Opened, Store, StoreConfig};
 use futures::stream::FuturesUnordered;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -119,7 +119,14 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, signals: &mut 
         input_done,
         offering: false,
         stop_after: None,
-        frontier: Frontier { more: opened.account.pending > 0, drained: false, sweep_waiting: 0, sweep: false, dues: BinaryHeap::new() },
+        frontier: Frontier {
+            more: opened.account.pending > 0,
+            drained: false,
+            sweep_waiting: 0,
+            sweep: false,
+            dues: BinaryHeap::new(),
+            refill: HashSet::new(),
+        },
         leasing: false,
         settles: Vec::new(),
         settling: false,

@@ -262,25 +262,18 @@ impl Dispatcher {
                 } else {
                     self.tally.waited("backoff", after);
                     let due = self.clock.wall().plus(after + Duration::from_millis(1));
-                    self.frontier.dues.push(std::cmp::Reverse(now + after + Duration::from_millis(2)));
+                    self.frontier.dues.push(std::cmp::Reverse((now + after + Duration::from_millis(2), Some(slot))));
                     if sweep {
                         self.frontier.sweep_waiting += 1;
                     }
                     let state = work.state();
                     self.settles.push(Settle::Later { entry: work.lease.entry, due, state, sweep });
-                    self.more_at(slot);
                 }
             }
             Verdict::GiveUp { reason, message, not_before, .. } => {
                 let next_at = not_before.map(|d| self.clock.wall().plus(d));
                 self.skip(&work, reason, facts.status, &message, next_at);
             }
-        }
-    }
-
-    fn more_at(&mut self, slot: Slot) {
-        if let Some(h) = self.hosts.get_mut(&slot) {
-            h.more = true;
         }
     }
 
@@ -455,7 +448,7 @@ impl Dispatcher {
         add_counts(&mut self.tally.out_of_scope, parsed.out_of_scope);
         work.rows += parsed.rows.count;
         if !parsed.discovered.is_empty() {
-            self.frontier.more = true;
+            self.may_have_more(&parsed.discovered);
         }
         let entry = work.lease.entry;
         match parsed.step {

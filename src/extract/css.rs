@@ -33,7 +33,11 @@ impl Css {
         if text.starts_with(|c: char| c.is_ascii_lowercase()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
             return Ok(Self::Tag(LocalName::from(text)));
         }
-        Selector::parse(text).map(|s| Self::Any(Box::new(s))).map_err(|_| format!("{text:?} is no CSS selector that is known here"))
+        Selector::parse(text).map(|s| Self::Any(Box::new(s))).map_err(|e| {
+            let why = e.to_string();
+            let first = why.chars().next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
+            format!("{text:?} is no CSS selector that is known here: {first}{}", why.get(first.len()..).unwrap_or_default())
+        })
     }
 
     pub(super) fn first<'a>(&self, scope: Scope<'a>) -> Option<ElementRef<'a>> {

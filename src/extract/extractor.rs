@@ -18,7 +18,7 @@ use jaq_json::Val;
 use scraper::{ElementRef, Html};
 use serde_json::Value;
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use url::Url;
 
 /// `[extract]`, `[crawl] follow` and `[pages]`, compiled once and shared by all extraction threads.
@@ -112,12 +112,12 @@ impl Extractor {
             errors.push(CompileError::new("extract.required", format!("there is no field {name:?}")));
         }
         let follow = crawl.map(|c| Follow::compile(&c.follow, &mut errors));
-        let pager = pages.and_then(|p| Pager::new(p).map_err(|e| errors.extend(e)).ok());
+        let turner = pages.and_then(|p| Pager::new(p).map_err(|e| errors.extend(e)).ok());
         if !errors.is_empty() {
             return Err(errors);
         }
         let names = fields.iter().map(|f| f.name.clone()).collect();
-        Ok(Self { rows, fields, names, follow, pager })
+        Ok(Self { rows, fields, names, follow, pager: turner })
     }
 
     /// Names of the fields, in the job's order.
@@ -146,23 +146,19 @@ impl Extractor {
         let follows = page.links && media == Media::Html;
         let selects = matches!(self.rows, Some(Rows::Css(_))) || self.fields.iter().any(|f| f.source.wants_html());
         let html = if !empty && media.has_markup() && (selects || follows) { Some(html::parse(&text, page.deadline)?) } else { None };
-        let resolver = html.as_ref().map(|h| Resolver::new(h, page.url, encoding));
+        let pointed = follows || self.fields.iter().any(|f| f.source.resolves());
+        let pointers = html.as_ref().filter(|_| pointed).map(links::pointers);
+        let resolver = pointers.as_ref().map(|p| Resolver::new(p, page.url, encoding));
         if page.links {
-            let blank;
-            let html = if let Some(html) = &html {
-                html
-            } else {
-                blank = Html::new_document();
-                &blank
-            };
-            out.nofollow = links::nofollow(html, page.headers);
+            out.nofollow = links::nofollow(pointers.as_deref().unwrap_or_default(), page.headers);
         }
-        if let (Some(html), Some(resolver), true, false) = (&html, &resolver, follows, out.nofollow) {
+        if let (Some(html), Some(pointers), Some(resolver), true, false) = (&html, &pointers, &resolver, follows, out.nofollow) {
             let default = Follow::default();
-            out.links = links::follow(html, self.follow.as_ref().unwrap_or(&default), resolver);
+            out.links = links::follow(html, pointers, self.follow.as_ref().unwrap_or(&default), resolver);
         }
+        drop(pointers);
 
-        let reading = Reading { page, media, empty, text, html, resolver, json: OnceCell::new() };
+        let reading = Reading { page, media, empty, text, html, resolver, json: OnceCell::new(), not_numbers: Cell::new(0) };
         let found = self.rows(&reading)?;
         if let Some(state) = page.paging
             && let Some(pager) = &self.pager
@@ -185,10 +181,8 @@ impl Extractor {
         } else {
             out.rows = self.records(&reading, &found, usize::MAX, &mut out.warnings)?;
         }
-        if let Some(Ok(document)) = reading.json.get()
-            && document.not_numbers > 0
-        {
-            out.warnings.push(("json-nan", format!("{} NaN or Infinity read as null", document.not_numbers)));
+        if reading.not_numbers.get() > 0 {
+            out.warnings.push(("json-nan", format!("{} NaN or Infinity read as null", reading.not_numbers.get())));
         }
         Ok(out)
     }
@@ -229,7 +223,15 @@ impl Extractor {
         keep: usize,
         warnings: &mut Vec<(&'static str, String)>,
     ) -> Result<Vec<Vec<(String, Value)>>, ExtractFailure> {
-        let late = || if (reading.page.deadline)() { Err(ExtractFailure::timeout("reading the rows")) } else { Ok(()) };
+        let mut room = field::MAX_TEXT + 2 * reading.text.len();
+        let mut spend = |row: &[(String, Value)]| {
+            if (reading.page.deadline)() {
+                return Err(ExtractFailure::timeout("reading the rows"));
+            }
+            let used = row.iter().map(|(_, v)| weight(v)).sum();
+            room = room.checked_sub(used).ok_or_else(too_much)?;
+            Ok(())
+        };
         let html = reading.html.as_ref();
         let whole = Material { html, scope: html.map(Scope::Page), json: None, text: &reading.text, resolver: reading.resolver.as_ref() };
         match found {
@@ -245,18 +247,20 @@ impl Extractor {
             Found::Elements(elements) => {
                 let mut out = Vec::with_capacity(elements.len().min(keep));
                 for (i, element) in elements.iter().take(keep).enumerate() {
-                    late()?;
                     let material = Material { scope: Some(Scope::Within(*element)), ..whole };
-                    out.push(self.record(Some(material), reading, Some(i), warnings)?);
+                    let row = self.record(Some(material), reading, Some(i), warnings)?;
+                    spend(&row)?;
+                    out.push(row);
                 }
                 Ok(out)
             }
             Found::Values(values) => {
                 let mut out = Vec::with_capacity(values.len().min(keep));
                 for (i, value) in values.iter().take(keep).enumerate() {
-                    late()?;
                     let material = Material { html: None, scope: None, json: Some(value), text: "", resolver: None };
-                    out.push(self.record(Some(material), reading, Some(i), warnings)?);
+                    let row = self.record(Some(material), reading, Some(i), warnings)?;
+                    spend(&row)?;
+                    out.push(row);
                 }
                 Ok(out)
             }
@@ -277,6 +281,7 @@ impl Extractor {
                 None => Value::Null,
                 Some(Ok(value)) => value,
                 Some(Err(Trouble::Late)) => return Err(ExtractFailure::timeout(&format!("the field {}", field.name))),
+                Some(Err(Trouble::TooBig)) => return Err(too_much()),
                 Some(Err(trouble)) => {
                     warnings.push(("filter-error", format!("field {}: {trouble}", field.name)));
                     Value::Null
@@ -337,7 +342,9 @@ struct Reading<'a> {
     text: Cow<'a, str>,
     html: Option<Html>,
     resolver: Option<Resolver>,
-    json: OnceCell<Result<json::Document, ExtractFailure>>,
+    json: OnceCell<Result<Val, ExtractFailure>>,
+    /// NaN and Infinity, read as null.
+    not_numbers: Cell<u32>,
 }
 
 impl Reading<'_> {
@@ -347,15 +354,20 @@ impl Reading<'_> {
             return Ok(None);
         }
         let read = self.json.get_or_init(|| {
-            json::read(&self.text).map_err(|e| {
+            json::read(&self.text).map(|d| self.count(d)).map_err(|e| {
                 let what = if self.media.has_markup() { "the answer is HTML and no JSON: ".to_owned() } else { String::new() };
                 ExtractFailure::new(Reason::BadJson, format!("{what}{e}"))
             })
         });
         match read {
-            Ok(document) => Ok(Some(&document.value)),
+            Ok(value) => Ok(Some(value)),
             Err(e) => Err(e.clone()),
         }
+    }
+
+    fn count(&self, document: json::Document) -> Val {
+        self.not_numbers.set(self.not_numbers.get().saturating_add(document.not_numbers));
+        document.value
     }
 
     /// NDJSON: one value a line, blank lines left out.
@@ -364,7 +376,7 @@ impl Reading<'_> {
         for (i, line) in self.text.split('\n').enumerate().filter(|(_, l)| !l.trim().is_empty()) {
             let document =
                 json::read(line).map_err(|e| ExtractFailure::new(Reason::BadJson, format!("line {} of the answer: {e}", i + 1)))?;
-            out.push(document.value);
+            out.push(self.count(document));
             if out.len() % 64 == 0 && (self.page.deadline)() {
                 return Err(ExtractFailure::timeout("reading the lines"));
             }
@@ -407,10 +419,25 @@ impl Found<'_> {
         };
         match self {
             Self::Page => add(&reading.text),
-            Self::Elements(elements) => elements.iter().for_each(|e| add(&e.html())),
+            // A late page fails at its rows, so that its fingerprint does not matter.
+            Self::Elements(elements) => elements.iter().take_while(|_| !(reading.page.deadline)()).for_each(|e| add(&e.html())),
             Self::Values(values) => values.iter().for_each(|v| add(&v.to_string())),
         }
         hasher.finalize().to_hex()[..32].to_owned()
+    }
+}
+
+fn too_much() -> ExtractFailure {
+    ExtractFailure::new(Reason::TooDeep, "the values of nested elements add up to more than 64 MiB beyond the page")
+}
+
+/// Bytes of text in a value, about.
+fn weight(value: &Value) -> usize {
+    match value {
+        Value::String(s) => s.len(),
+        Value::Array(items) => items.iter().map(weight).sum(),
+        Value::Object(map) => map.iter().map(|(k, v)| k.len() + weight(v)).sum(),
+        _ => 8,
     }
 }
 

@@ -278,6 +278,20 @@ fn an_extractor_is_shared_between_threads() {
 }
 
 #[test]
+fn nested_elements_do_not_multiply_their_text() {
+    let body = format!("{}{}", "<div>".repeat(400), "x ".repeat(10_000));
+    for (rule, field) in [(None, ("a", "css:div []")), (Some("css:div"), ("a", "css::scope"))] {
+        assert!(rows(rule, &[field], "text/html", &body).starts_with("! too-deep the values"), "{rule:?}");
+    }
+}
+
+#[test]
+fn nan_in_lines_is_counted() {
+    let out = run_as(&plan(Some("jsonl:"), &[("a", "json:.")]), "", 200, b"NaN\n[Infinity,1]").unwrap();
+    assert_eq!(out.warnings, [("json-nan", "2 NaN or Infinity read as null".to_owned())]);
+}
+
+#[test]
 fn a_late_page_ends_as_parse_timeout() {
     let (url, headers) = (Url::parse("http://h/").unwrap(), HeaderMap::new());
     for (rows, fields, body) in

@@ -13,6 +13,9 @@ use scraper::{ElementRef, Html};
 use serde_json::Value;
 use std::borrow::Cow;
 
+/// Text that the values of one page may hold beyond the page itself: nested elements repeat what is inside them.
+pub(super) const MAX_TEXT: usize = if cfg!(test) { 1 << 20 } else { 64 << 20 };
+
 /// One field of `[extract]`.
 pub(super) struct Field {
     pub(super) name: String,
@@ -118,6 +121,11 @@ impl Source {
         matches!(self, Self::Css { .. } | Self::Meta(_) | Self::Links)
     }
 
+    /// Whether it turns links into addresses.
+    pub(super) fn resolves(&self) -> bool {
+        matches!(self, Self::Meta(Meta::Canonical) | Self::Links)
+    }
+
     /// The value, null where nothing matches; always an array where `list`.
     ///
     /// # Errors
@@ -131,7 +139,14 @@ impl Source {
                 };
                 match from.scope {
                     None => return Ok(Value::Null),
-                    Some(scope) if list => Value::Array(css.all(scope).into_iter().filter_map(of).collect()),
+                    Some(scope) if list => {
+                        let (mut out, mut room) = (Vec::new(), MAX_TEXT + from.text.len());
+                        for value in css.all(scope).into_iter().filter_map(of) {
+                            room = room.checked_sub(value.as_str().map_or(0, str::len)).ok_or(Trouble::TooBig)?;
+                            out.push(value);
+                        }
+                        Value::Array(out)
+                    }
                     // The first match that has the attribute.
                     Some(scope) => match css.first(scope) {
                         None => Value::Null,
@@ -161,7 +176,14 @@ impl Source {
                 let of = |c: regex::Captures<'_>| c.get(1).or_else(|| c.get(0)).map(|m| Value::from(m.as_str()));
                 let text = from.own_text();
                 if list {
-                    Value::Array(regex.captures_iter(&text).filter_map(of).collect())
+                    let mut out = Vec::new();
+                    for captures in regex.captures_iter(&text) {
+                        if out.len() % 256 == 255 && late() {
+                            return Err(Trouble::Late);
+                        }
+                        out.extend(of(captures));
+                    }
+                    Value::Array(out)
                 } else {
                     regex.captures(&text).and_then(of).unwrap_or(Value::Null)
                 }

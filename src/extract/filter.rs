@@ -33,6 +33,8 @@ pub(super) enum Trouble {
     TooMany,
     /// The page's time is up.
     Late,
+    /// Values of nested elements that repeat each other without end.
+    TooBig,
 }
 
 impl std::fmt::Display for Trouble {
@@ -41,6 +43,7 @@ impl std::fmt::Display for Trouble {
             Self::Error(e) => f.write_str(&super::error::shown(e)),
             Self::TooMany => write!(f, "more than {MAX_OUTPUTS} outputs"),
             Self::Late => f.write_str("it takes too long"),
+            Self::TooBig => f.write_str("its values are too big"),
         }
     }
 }

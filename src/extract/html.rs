@@ -12,20 +12,22 @@ use scraper::Html;
 pub(super) const MAX_DEPTH: u32 = 512;
 /// Attributes of one tag: html5ever compares each with all before it.
 const MAX_ATTRIBUTES: usize = 4_000;
+/// Elements and comments of one page: each takes about 200 bytes.
+const MAX_NODES: usize = 1_000_000;
 /// Bytes fed between two looks at depth and time, where the tree is shallow.
 const CHUNK: usize = 8 * 1024;
 
 /// Parses `text` with scripting off, so that `noscript` has its elements, on the calling thread.
 ///
 /// # Errors
-/// `too-deep` for a tree deeper than 512, for a tag of more than 4,000 attributes, and for formatting elements that multiply
-/// into more nodes than the page has bytes; `parse-timeout` once `late` says so. Both are checked every 8 KiB, more often
+/// `too-deep` for a tree deeper than 512, for a tag of more than 4,000 attributes, for more than a million elements,
+/// and for formatting elements that multiply into more of them than the page has bytes; `parse-timeout` once `late` says so. Both are checked every 8 KiB, more often
 /// where the tree is deep.
 pub(super) fn parse(text: &str, late: &dyn Fn() -> bool) -> Result<Html, ExtractFailure> {
     let opts =
         ParseOpts { tree_builder: TreeBuilderOpts { scripting_enabled: false, ..TreeBuilderOpts::default() }, ..ParseOpts::default() };
     let mut parser = parse_document(WatchingSink::new(), opts);
-    let most_nodes = text.len() + 10_000;
+    let most_nodes = MAX_NODES.min(text.len() + 10_000);
     let mut quiet = Quiet::default();
     let mut at = 0;
     while at < text.len() {
@@ -88,7 +90,11 @@ impl Quiet {
             return 0;
         }
         let bytes = text.as_bytes();
-        let tag = self.tag.get_or_insert_with(|| TagScan::start(bytes, self.from, at));
+        let tag = match &mut self.tag {
+            Some(tag) => tag,
+            // The tag was open before this chunk, or it begins in it.
+            none => none.insert(TagScan::last(bytes, self.from, at, end).unwrap_or_else(|| TagScan::first(bytes, at, end))),
+        };
         tag.scan(&bytes[tag.at..end]);
         tag.count
     }
@@ -112,11 +118,23 @@ enum TagState {
 }
 
 impl TagScan {
-    /// The last `<letter` in `bytes[from..to]` that no `>` follows, or its last `<letter`.
-    fn start(bytes: &[u8], from: usize, to: usize) -> Self {
-        let opens = |i: &usize| bytes[*i] == b'<' && bytes.get(i + 1).is_some_and(u8::is_ascii_alphabetic);
-        let at = (from..to).rev().find(opens);
-        Self { at: at.unwrap_or(to), count: 0, state: if at.is_some() { TagState::Name } else { TagState::NoTag } }
+    /// From the last `<letter` in `bytes[from..at]`, if no `>` has closed it before `end`.
+    fn last(bytes: &[u8], from: usize, at: usize, end: usize) -> Option<Self> {
+        let mut tag = Self::new((from..at).rev().find(|i| opens_tag(bytes, *i))?);
+        tag.scan(&bytes[tag.at..end]);
+        (tag.state != TagState::NoTag).then_some(tag)
+    }
+
+    /// From the first `<letter` in `bytes[at..end]`.
+    fn first(bytes: &[u8], at: usize, end: usize) -> Self {
+        match (at..end).find(|i| opens_tag(bytes, *i)) {
+            Some(at) => Self::new(at),
+            None => Self { at: end, count: 0, state: TagState::NoTag },
+        }
+    }
+
+    fn new(at: usize) -> Self {
+        Self { at, count: 0, state: TagState::Name }
     }
 
     fn scan(&mut self, bytes: &[u8]) {
@@ -125,18 +143,15 @@ impl TagScan {
             let blank = b.is_ascii_whitespace();
             self.state = match (self.state, b) {
                 (NoTag, _) => break,
-                (Quoted(q), _) if b == q => Between,
-                (Quoted(q), _) => Quoted(q),
+                (Quoted(q), _) if b != q => Quoted(q),
+                (Quoted(_), _) => Between,
                 (_, b'>') => NoTag,
                 (BeforeValue, b'"' | b'\'') => Quoted(b),
                 (BeforeValue, _) if blank => BeforeValue,
-                (BeforeValue, _) => Unquoted,
                 (Unquoted, _) if blank => Between,
-                (Unquoted, _) => Unquoted,
-                (Name, b'=') => BeforeValue,
-                (Name, _) if blank || b == b'/' => Between,
-                (Between, b'=') => BeforeValue,
-                (Between, _) if blank || b == b'/' => Between,
+                (BeforeValue | Unquoted, _) => Unquoted,
+                (Name | Between, b'=') => BeforeValue,
+                (Name | Between, _) if blank || b == b'/' => Between,
                 (Between, _) => {
                     self.count += 1;
                     Name
@@ -149,6 +164,10 @@ impl TagScan {
             self.count = 0;
         }
     }
+}
+
+fn opens_tag(bytes: &[u8], i: usize) -> bool {
+    bytes[i] == b'<' && bytes.get(i + 1).is_some_and(u8::is_ascii_alphabetic)
 }
 
 #[cfg(test)]
@@ -183,7 +202,6 @@ mod tests {
             "<table><tr><td>".repeat(20_000),
             "<svg><g>".repeat(40_000),
             "<template>".repeat(20_000),
-            "<font><a><i><b><table>".repeat(5_000),
         ] {
             assert_eq!(quick(|| reason(&text)), Some(Reason::TooDeep), "{}", &text[..20]);
         }
@@ -203,6 +221,17 @@ mod tests {
     }
 
     #[test]
+    fn misnested_pages_that_pass_are_shallow() {
+        let fills =
+            ["<font><a><i><b><table>", "<a><p><b></a>", "<b><i><p></b>", "<table><b><tr>x", "<p><nobr><div></nobr>x", "<a><table><a>"];
+        for fill in fills {
+            if let Ok(html) = quick(|| parsed(&fill.repeat(5_000))) {
+                assert!(super::super::sink::measure(&html) <= MAX_DEPTH, "{fill}");
+            }
+        }
+    }
+
+    #[test]
     fn five_hundred_levels_are_read() {
         let inner = 512 - 2; // html and body above
         let text = format!("{}x", "<div>".repeat(inner));
@@ -213,7 +242,9 @@ mod tests {
     #[test]
     fn a_tag_of_a_hundred_thousand_attributes_ends_soon() {
         let attributes: String = (0..100_000).fold(String::new(), |s, i| format!("{s} a{i}=1"));
-        assert_eq!(quick(|| reason(&format!("<p>x<a{attributes}>y"))), Some(Reason::TooDeep));
+        for before in ["", "<p>x", "<p>x<!-- <b y -->", &"<p>".repeat(CHUNK / 3), &format!("{} ", "<b>x</b>".repeat(CHUNK / 8))] {
+            assert_eq!(quick(|| reason(&format!("{before}<a{attributes}>y"))), Some(Reason::TooDeep), "{}", before.len());
+        }
         assert_eq!(quick(|| reason(&format!("<p>x<a title='{attributes}'>y"))), None);
         assert_eq!(quick(|| reason(&format!("<p>x<!-- {attributes} -->y"))), None);
         assert_eq!(quick(|| reason(&format!("<p>x<script>{attributes}</script>y"))), None);
@@ -221,8 +252,9 @@ mod tests {
 
     #[test]
     fn formatting_elements_do_not_multiply() {
-        let bold: String = (0..400).map(|i| format!("<b id={i}>")).collect();
+        let bold: String = (0..400).fold(String::new(), |s, i| format!("{s}<b id={i}>"));
         assert_eq!(quick(|| reason(&format!("<p>{bold}{}", "<p>x".repeat(300_000)))), Some(Reason::TooDeep));
+        assert_eq!(quick(|| reason(&"<br>".repeat(1_100_000))), Some(Reason::TooDeep));
     }
 
     #[test]

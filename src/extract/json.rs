@@ -39,7 +39,7 @@ pub(super) fn read(text: &str) -> Result<Document, String> {
 fn place(text: &str, at: usize) -> String {
     let before = &text.as_bytes()[..at.min(text.len())];
     let line_start = before.iter().rposition(|b| *b == b'\n').map_or(0, |i| i + 1);
-    let line = before.iter().filter(|b| **b == b'\n').count() + 1;
+    let line = before.split(|b| *b == b'\n').count();
     let column = String::from_utf8_lossy(&before[line_start..]).chars().count() + 1;
     format!("line {line} column {column}")
 }
@@ -255,10 +255,12 @@ pub(super) fn number_length(text: &[u8]) -> Option<usize> {
 /// A number that prints as it was written: what machine form would change stays text.
 fn number(text: &str) -> Num {
     let integer = text.bytes().all(|b| b.is_ascii_digit() || b == b'-');
-    if integer && text != "-0" && text.len() <= MAX_INTEGER {
-        if let Some(n) = Num::from_str_radix(text, 10) {
-            return n;
-        }
+    if integer
+        && text != "-0"
+        && text.len() <= MAX_INTEGER
+        && let Some(n) = Num::from_str_radix(text, 10)
+    {
+        return n;
     }
     Num::Dec(text.to_owned().into())
 }

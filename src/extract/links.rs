@@ -8,6 +8,7 @@ use http::HeaderMap;
 use scraper::{ElementRef, Html};
 use std::borrow::Cow;
 use std::collections::HashSet;
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 use url::Url;
 
 /// Names by which a page's robots rules speak to this crawler.
@@ -62,6 +63,16 @@ impl Rule {
     }
 }
 
+/// The elements of a page that can point elsewhere or say how: collected in one walk, read several times.
+pub(super) fn pointers(html: &Html) -> Vec<ElementRef<'_>> {
+    css::elements(html).filter(|e| points(&e.value().name.local)).collect()
+}
+
+fn points(tag: &LocalName) -> bool {
+    [local_name!("a"), local_name!("area"), local_name!("frame"), local_name!("iframe"), local_name!("meta"), local_name!("base")]
+        .contains(tag)
+}
+
 /// Turns the links of one page into addresses.
 pub(super) struct Resolver {
     base: Url,
@@ -70,11 +81,12 @@ pub(super) struct Resolver {
 
 impl Resolver {
     /// `url` is the page's own address after redirects; the first `<base href>` counts, resolved against it.
-    pub(super) fn new(html: &Html, url: &Url, encoding: &'static Encoding) -> Self {
+    pub(super) fn new(pointers: &[ElementRef<'_>], url: &Url, encoding: &'static Encoding) -> Self {
         let mut this = Self { base: url.clone(), encoding: encoding.output_encoding() };
-        let base = css::elements(html)
+        let base = pointers
+            .iter()
             .filter(|e| e.value().name.local == local_name!("base") && e.value().name.ns == ns!(html))
-            .find_map(|e| css::attribute(e, "href"));
+            .find_map(|e| attribute(*e, &local_name!("href")));
         if let Some(base) = base.and_then(|b| this.parse(b)) {
             this.base = base;
         }
@@ -127,59 +139,86 @@ fn is_web(url: &Url) -> bool {
     matches!(url.scheme(), "http" | "https") && url.host_str().is_some_and(|h| !h.is_empty())
 }
 
-/// Addresses in their order, each once.
-struct Once<'r, 'p> {
+/// Addresses in their order, each once. Known ones are kept by 64 bits of a hash with a key of this process, so that strangers
+/// cannot make two collide.
+struct Once<'r> {
     resolver: &'r Resolver,
-    /// As written: pages repeat their links, and a look here is cheaper than resolving again.
-    written: HashSet<&'p str>,
-    seen: HashSet<String>,
+    hasher: RandomState,
+    /// As written and as resolved: pages repeat their links, and a look here is cheaper than resolving again.
+    seen: HashSet<u64, BuildHasherDefault<AsItIs>>,
     out: Vec<String>,
 }
 
-impl<'r, 'p> Once<'r, 'p> {
-    fn new(resolver: &'r Resolver) -> Self {
-        Self { resolver, written: HashSet::new(), seen: HashSet::new(), out: Vec::new() }
+/// The hasher of what is a hash already.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
     }
 
-    fn add(&mut self, link: &'p str) {
-        if !self.written.insert(link) {
-            return;
+    fn write(&mut self, bytes: &[u8]) {
+        for b in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*b);
         }
-        let Some(url) = self.resolver.resolve(link) else { return };
-        if !self.seen.contains(url.as_str()) {
-            let url = String::from(url);
-            self.seen.insert(url.clone());
-            self.out.push(url);
+    }
+
+    fn write_u64(&mut self, n: u64) {
+        self.0 = n;
+    }
+}
+
+impl<'r> Once<'r> {
+    fn new(resolver: &'r Resolver) -> Self {
+        Self { resolver, hasher: RandomState::new(), seen: HashSet::default(), out: Vec::new() }
+    }
+
+    fn extend<'p>(&mut self, links: impl IntoIterator<Item = &'p str>) {
+        for link in links {
+            if !self.seen.insert(self.hasher.hash_one((0u8, link))) {
+                continue;
+            }
+            if let Some(url) = self.resolver.resolve(link)
+                && self.seen.insert(self.hasher.hash_one((1u8, url.as_str())))
+            {
+                self.out.push(url.into());
+            }
         }
     }
 }
 
 /// The links to follow: absolute, in document order, each once.
-pub(super) fn follow(html: &Html, follow: &Follow, resolver: &Resolver) -> Vec<String> {
+pub(super) fn follow(html: &Html, pointers: &[ElementRef<'_>], follow: &Follow, resolver: &Resolver) -> Vec<String> {
     let mut once = Once::new(resolver);
     if follow.rules.is_empty() {
-        for element in css::elements(html) {
+        for &element in pointers {
             let name = &element.value().name;
             if name.ns != ns!(html) {
                 // SVG's `a` is a link too; its frames and metas are not.
                 if name.local == local_name!("a") {
-                    attribute(element, &local_name!("href")).into_iter().for_each(|l| once.add(l));
+                    once.extend(attribute(element, &local_name!("href")));
                 }
                 continue;
             }
             if name.local == local_name!("a") || name.local == local_name!("area") {
-                attribute(element, &local_name!("href")).into_iter().for_each(|l| once.add(l));
+                once.extend(attribute(element, &local_name!("href")));
             } else if name.local == local_name!("frame") || name.local == local_name!("iframe") {
-                attribute(element, &local_name!("src")).into_iter().for_each(|l| once.add(l));
+                once.extend(attribute(element, &local_name!("src")));
             } else if name.local == local_name!("meta") {
-                refresh(element).into_iter().for_each(|l| once.add(l));
+                once.extend(refresh(element));
             }
         }
-    } else if let [Rule { css: RuleCss::Tag(tag), attribute: name }] = follow.rules.as_slice() {
-        for element in css::elements(html).filter(|e| e.value().name.local == *tag) {
-            add(&mut once, element, name);
+    } else if follow.rules.iter().all(|r| matches!(&r.css, RuleCss::Tag(tag) if points(tag))) {
+        for &element in pointers {
+            add_by_tag(&mut once, element, &follow.rules);
+        }
+    } else if follow.rules.iter().all(|r| matches!(r.css, RuleCss::Tag(_))) {
+        for element in css::elements(html) {
+            add_by_tag(&mut once, element, &follow.rules);
         }
     } else {
+        // In document order within each rule.
         for rule in &follow.rules {
             let found = match &rule.css {
                 RuleCss::Tag(tag) => css::elements(html).filter(|e| e.value().name.local == *tag).collect(),
@@ -193,14 +232,22 @@ pub(super) fn follow(html: &Html, follow: &Follow, resolver: &Resolver) -> Vec<S
     once.out
 }
 
-fn add<'p>(once: &mut Once<'_, 'p>, element: ElementRef<'p>, name: &LocalName) {
+fn add_by_tag(once: &mut Once<'_>, element: ElementRef<'_>, rules: &[Rule]) {
+    for rule in rules {
+        if matches!(&rule.css, RuleCss::Tag(tag) if element.value().name.local == *tag) {
+            add(once, element, &rule.attribute);
+        }
+    }
+}
+
+fn add(once: &mut Once<'_>, element: ElementRef<'_>, name: &LocalName) {
     let Some(value) = attribute(element, name) else { return };
     if matches!(&**name, "srcset" | "imagesrcset") {
-        srcset(value).for_each(|l| once.add(l));
+        once.extend(srcset(value));
     } else if *name == local_name!("content") && element.value().name.local == local_name!("meta") {
-        refresh(element).into_iter().for_each(|l| once.add(l));
+        once.extend(refresh(element));
     } else {
-        once.add(value);
+        once.extend([value]);
     }
 }
 
@@ -208,7 +255,11 @@ fn add<'p>(once: &mut Once<'_, 'p>, element: ElementRef<'p>, name: &LocalName) {
 pub(super) fn anchors(scope: Scope<'_>, resolver: &Resolver) -> Vec<String> {
     let mut once = Once::new(resolver);
     for element in Css::Tag(local_name!("a")).all(scope) {
-        attribute(element, &local_name!("href")).into_iter().for_each(|l| once.add(l));
+        once.extend(attribute(element, &local_name!("href")));
+    }
+    // Only escapes can make two written forms of one address, or a form that is not canonical yet.
+    if !once.out.iter().any(|u| u.contains('%')) {
+        return once.out;
     }
     let mut seen = HashSet::new();
     let canonical = once.out.into_iter().map(|u| Url::parse(&u).map_or(u, |url| crate::model::canonical(&url)));
@@ -268,10 +319,10 @@ fn srcset(value: &str) -> impl Iterator<Item = &str> {
 
 /// Whether the page asks that none of its links be followed: `nofollow` or `none` for all robots or for `gleaner`, in
 /// `<meta name=robots>` or X-Robots-Tag. Negative rules add up; what other robots are told is left aside.
-pub(super) fn nofollow(html: &Html, headers: &HeaderMap) -> bool {
+pub(super) fn nofollow(pointers: &[ElementRef<'_>], headers: &HeaderMap) -> bool {
     let by_header = headers.get_all("x-robots-tag").iter().any(|v| v.to_str().is_ok_and(header_forbids));
     by_header
-        || css::elements(html).filter(|e| e.value().name.local == local_name!("meta")).any(|e| {
+        || pointers.iter().filter(|e| e.value().name.local == local_name!("meta")).any(|&e| {
             attribute(e, &local_name!("name")).is_some_and(|n| ROBOTS.iter().any(|r| n.trim().eq_ignore_ascii_case(r)))
                 && attribute(e, &local_name!("content")).is_some_and(|c| c.split(|c: char| c == ',' || c.is_whitespace()).any(forbids))
         })
@@ -313,7 +364,8 @@ mod tests {
         let rules: Vec<String> = rules.iter().map(|r| (*r).to_owned()).collect();
         let f = Follow::compile(&rules, &mut errors);
         assert_eq!(errors, []);
-        follow(&html, &f, &Resolver::new(&html, &Url::parse(url).unwrap(), encoding))
+        let found = pointers(&html);
+        follow(&html, &found, &f, &Resolver::new(&found, &Url::parse(url).unwrap(), encoding))
     }
 
     fn links(html: &str) -> Vec<String> {
@@ -353,7 +405,7 @@ mod tests {
         let html = "<a href=1><p data-u=2><img srcset='3 1x, 4,5 2x,, data:a,b 3x' src=6><a href=7 class=n>";
         assert_eq!(
             page(html, "http://h/", encoding_rs::UTF_8, &["img[srcset]", "p[data-u]"]),
-            ["http://h/3", "http://h/4,5", "http://h/2"]
+            ["http://h/2", "http://h/3", "http://h/4,5"]
         );
         assert_eq!(page(html, "http://h/", encoding_rs::UTF_8, &["a.n[href]"]), ["http://h/7"]);
         assert_eq!(page(html, "http://h/", encoding_rs::UTF_8, &["a[href]"]), ["http://h/1", "http://h/7"]);
@@ -369,7 +421,7 @@ mod tests {
 
     #[test]
     fn robots_rules_for_us_are_heard_and_others_are_not() {
-        let meta = |m: &str| nofollow(&Html::parse_document(m), &HeaderMap::new());
+        let meta = |m: &str| nofollow(&pointers(&Html::parse_document(m)), &HeaderMap::new());
         assert!(meta("<meta name=ROBOTS content='noindex, NoFollow'>") && meta("<meta name=gleaner content=none>"));
         assert!(!meta("<meta name=googlebot content=nofollow>") && !meta("<meta name=robots content=follow>"));
         let header = |values: &[&str]| {
@@ -377,7 +429,7 @@ mod tests {
             for v in values {
                 h.append("x-robots-tag", v.parse().unwrap());
             }
-            nofollow(&Html::new_document(), &h)
+            nofollow(&[], &h)
         };
         assert!(
             header(&["noindex", "nofollow"]) && header(&["gleaner: noindex, none"]) && header(&["otherbot: noindex, gleaner: nofollow"])

@@ -98,10 +98,9 @@ fn look(body: &[u8]) -> Look {
             && matches!(start[t.len()], b'>' | b'/' | b' ' | b'\t' | b'\r' | b'\n' | 0x0c)
     };
     match start {
-        _ if TAGS.iter().any(|t| tag(&t)) => Look::Html,
+        _ if TAGS.iter().any(tag) => Look::Html,
         [b'<', b'?', ..] => Look::Xml,
-        [b'{' | b'[', ..] => Look::Json,
-        [0, b'{' | b'[', ..] | [0xfe, 0xff, ..] | [0xff, 0xfe, ..] => Look::Json,
+        [b'{' | b'[', ..] | [0, b'{' | b'[', ..] | [0xfe, 0xff, ..] | [0xff, 0xfe, ..] => Look::Json,
         _ => Look::Other,
     }
 }

@@ -21,15 +21,12 @@ pub(super) fn decode(text: &str) -> String {
     let (bytes, mut out, mut i) = (text.as_bytes(), Vec::with_capacity(text.len()), 0);
     let hex = |b: Option<&u8>| b.and_then(|b| char::from(*b).to_digit(16));
     while let Some(b) = bytes.get(i) {
-        match (b, hex(bytes.get(i + 1)), hex(bytes.get(i + 2))) {
-            (b'%', Some(a), Some(c)) => {
-                out.push(u8::try_from(a << 4 | c).unwrap_or(b'?'));
-                i += 3;
-            }
-            _ => {
-                out.push(*b);
-                i += 1;
-            }
+        if let (b'%', Some(high), Some(low)) = (b, hex(bytes.get(i + 1)), hex(bytes.get(i + 2))) {
+            out.push(u8::try_from(high << 4 | low).unwrap_or(b'?'));
+            i += 3;
+        } else {
+            out.push(*b);
+            i += 1;
         }
     }
     String::from_utf8(out).unwrap_or_else(|e| String::from_utf8_lossy(e.as_bytes()).into_owned())

@@ -71,23 +71,24 @@ impl WatchingSink {
         self.depths.borrow().get(h.n as usize).copied().unwrap_or(0)
     }
 
-    fn put(&self, child: &NodeOrText<Handle>, depth: u32) {
+    /// Notes what is about to be put at `depth`; text has none.
+    fn put(&self, child: &NodeOrText<Handle>, depth: impl FnOnce() -> u32) {
         self.calls.set(self.calls.get() + 1);
-        if let NodeOrText::AppendNode(h) = child {
-            if let Some(d) = self.depths.borrow_mut().get_mut(h.n as usize) {
-                if *d != 0 && *d != depth {
-                    // It was elsewhere before, and may have brought children along.
-                    self.moved.set(self.moved.get() + 1);
-                }
-                *d = depth;
+        let NodeOrText::AppendNode(child) = child else { return };
+        let depth = depth();
+        if let Some(d) = self.depths.borrow_mut().get_mut(child.n as usize) {
+            if *d != 0 && *d != depth {
+                // It was elsewhere before, and may have brought children along.
+                self.moved.set(self.moved.get() + 1);
             }
-            self.deepest.set(self.deepest.get().max(depth));
+            *d = depth;
         }
+        self.deepest.set(self.deepest.get().max(depth));
     }
 }
 
 /// The depth of the tree, walked without recursion.
-fn measure(html: &Html) -> u32 {
+pub(super) fn measure(html: &Html) -> u32 {
     let (mut node, mut depth, mut deepest) = (html.tree.root(), 0u32, 0u32);
     loop {
         if let Some(child) = node.first_child() {
@@ -149,17 +150,17 @@ impl TreeSink for WatchingSink {
     }
 
     fn append(&self, parent: &Handle, child: NodeOrText<Handle>) {
-        self.put(&child, self.depth_of(parent) + 1);
+        self.put(&child, || self.depth_of(parent) + 1);
         self.inner.append(&parent.id, plain(child));
     }
 
     fn append_based_on_parent_node(&self, element: &Handle, prev_element: &Handle, child: NodeOrText<Handle>) {
-        self.put(&child, self.depth_of(element).max(self.depth_of(prev_element) + 1));
+        self.put(&child, || self.depth_of(element).max(self.depth_of(prev_element) + 1));
         self.inner.append_based_on_parent_node(&element.id, &prev_element.id, plain(child));
     }
 
     fn append_before_sibling(&self, sibling: &Handle, new_node: NodeOrText<Handle>) {
-        self.put(&new_node, self.depth_of(sibling));
+        self.put(&new_node, || self.depth_of(sibling));
         self.inner.append_before_sibling(&sibling.id, plain(new_node));
     }
 

@@ -143,7 +143,7 @@ async fn whole(
         };
         match decoder.push(&chunk) {
             Ok(()) => {}
-            Err(Trouble::Full) if cut => {
+            Err(Trouble::Full | Trouble::Ratio) if cut => {
                 return Ok(Content { wire: decoder.wire(), bytes: decoder.cut(), warnings: Vec::new() });
             }
             Err(trouble) => return Err(told(trouble, cap, decoder.wire())),

@@ -129,9 +129,6 @@ pub(super) fn send_failure(err: &reqwest::Error, way: &Way<'_>) -> (Reason, Stri
         if hyper.is_incomplete_message() {
             return (Reason::ConnClosed, say("connection closed before the answer's head was complete"), Sent::Maybe);
         }
-        if hyper.is_parse() && causes.last.contains("too large") {
-            return (Reason::ProtocolError, say("the answer's head is too large"), Sent::Maybe);
-        }
         if hyper.is_parse() {
             return (Reason::ProtocolError, say(&format!("the answer is no http: {}", causes.why())), Sent::Maybe);
         }
@@ -158,6 +155,9 @@ fn connect_failure(err: &reqwest::Error, causes: &Causes<'_>, way: &Way<'_>, tar
     let shortage = causes.io.filter(|io| is_shortage(io) && !(way.v6 && io.kind() == io::ErrorKind::AddrNotAvailable));
     if let Some(io) = shortage {
         return (Reason::LocalResource, say(&printable(&io.to_string()).to_lowercase()));
+    }
+    if let Some(dns) = causes.dns.filter(|d| d.reason == Reason::LocalResource) {
+        return (Reason::LocalResource, dns.message.clone());
     }
     if let Some((proxy, proxy_host)) = way.proxy {
         let via = |what: &str| format!("proxy {}: {what}", printable(proxy));

@@ -69,8 +69,18 @@ pub(super) struct Dns {
 impl Dns {
     /// `connect_timeout`: of the plan; a silent resolver has to be told from a silent host before it passes.
     pub(super) fn new(net: &NetworkPlan, policy: Policy, connect_timeout: Duration) -> Result<Self, NetError> {
-        let (mut config, mut options) = hickory_resolver::system_conf::read_system_conf()
+        // Without a configuration nothing but /etc/hosts and localhost resolves.
+        let system = hickory_resolver::system_conf::read_system_conf()
             .unwrap_or_else(|_| (ResolverConfig::from_parts(None, Vec::new(), Vec::new()), ResolverOpts::default()));
+        Self::with_config(system, net, policy, connect_timeout)
+    }
+
+    fn with_config(
+        (mut config, mut options): (ResolverConfig, ResolverOpts),
+        net: &NetworkPlan,
+        policy: Policy,
+        connect_timeout: Duration,
+    ) -> Result<Self, NetError> {
         if !net.dns_servers.is_empty() {
             let servers = net.dns_servers.iter().map(|a| server(*a)).collect();
             config = ResolverConfig::from_parts(config.domain().cloned(), config.search().to_vec(), servers);
@@ -308,5 +318,31 @@ impl reqwest::dns::Resolve for HostResolver {
             let addrs = found.await?;
             Ok(Box::new(addrs.into_iter()) as reqwest::dns::Addrs)
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_a_configuration_only_localhost_resolves() {
+        let none = (ResolverConfig::from_parts(None, Vec::new(), Vec::new()), ResolverOpts::default());
+        let dns = Dns::with_config(none, &NetworkPlan::default(), Policy::default(), TOTAL).unwrap();
+        let dns = Arc::new(dns);
+        let found = Arc::clone(&dns).addresses("localhost".to_owned(), 80, true, true).await.unwrap();
+        assert!(found.iter().all(|a| a.ip().is_loopback()));
+        let e = dns.addresses("a.test".to_owned(), 80, true, true).await.unwrap_err();
+        assert_eq!((e.reason, e.message.as_str()), (Reason::DnsServfail, "a.test: no resolver configured"));
+    }
+
+    #[tokio::test]
+    async fn a_search_list_never_hides_what_the_name_itself_gave() {
+        // nothing listens at the discard port: the absolute question fails, whatever the search list would say
+        let search = vec![Name::from_ascii("search.test.").unwrap()];
+        let config = (ResolverConfig::from_parts(None, search, vec![server("127.0.0.1:9".parse().unwrap())]), ResolverOpts::default());
+        let dns = Dns::with_config(config, &NetworkPlan::default(), Policy::default(), Duration::from_millis(300)).unwrap();
+        let e = Arc::new(dns).addresses("a.test".to_owned(), 80, true, true).await.unwrap_err();
+        assert_eq!(e.reason, Reason::DnsTimeout, "{e}");
     }
 }

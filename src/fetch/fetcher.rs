@@ -116,11 +116,15 @@ impl Inner {
         }
         let proxy = self.proxies.route(&req.url, began);
         let pair = proxy.map_or(&self.direct, |i| &self.via[i]);
-        let _in_flight = self.sockets.enter();
-        let lone = req.fresh || !self.sockets.may_keep(began);
+        let in_flight = self.sockets.enter(&req.url, req.fresh, began);
+        let lone = !in_flight.keeps;
         let client = if lone { &pair.lone } else { &pair.pooled };
 
-        let Request { method, url, headers, body, named, identity, want, .. } = req;
+        let Request { method, mut url, headers, body, named, identity, want, .. } = req;
+        if !url.username().is_empty() || url.password().is_some() {
+            // in absolute form a proxy would see it; credentials are a header of the caller's
+            let _ = url.set_username("").and_then(|()| url.set_password(None));
+        }
         let named = named || (literal.is_none() && proxy.is_none() && self.dns.overridden(url.host_str().unwrap_or(""), port).is_some());
         let mut wire = reqwest::Request::new(method.clone(), url.clone());
         *wire.headers_mut() = headers;
@@ -135,6 +139,9 @@ impl Inner {
 
         let until = deadline.min(start + self.plan.first_byte_timeout);
         let (sent, made) = Trip::new(port, named).around(timeout_at(until, client.execute(wire))).await;
+        if made {
+            in_flight.made();
+        }
         let mut response = match sent {
             Ok(Ok(response)) => response,
             Ok(Err(e)) => {
@@ -183,6 +190,9 @@ impl Inner {
         // The resolver's answers were checked before they were dialled; this holds whatever the client does in between.
         if let Some(addr) = remote.filter(|a| !self.policy.allows(a.ip(), named)) {
             return Err(failed(Reason::BlockedAddress, format!("{} is not in the public internet", addr.ip()), headers));
+        }
+        if status < 200 {
+            return Err(failed(Reason::ProtocolError, format!("status {status} is no final answer"), headers));
         }
         let limits = Limits { plan: &self.plan, want, method: &method, deadline };
         match body::read(&mut response, &headers, &limits).await {

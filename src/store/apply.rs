@@ -2,7 +2,7 @@
 
 use super::encode::Encoder;
 use super::error::StoreError;
-use super::frontier::{Held, NewEntry, Place};
+use super::frontier::{Held, NewEntry, Place, claim, keep};
 use super::handle::PutBack;
 use super::schema::{RESULT, SWEEP};
 use super::sink::Sink;
@@ -92,7 +92,7 @@ impl Writer {
                 self.count_input();
                 self.seed(offer.row, offer.columns, body, offer.hand)
             }
-            (Origin::Discovered { via, depth }, Ok(body)) => self.discovered(via, depth, body, offer.hand),
+            (Origin::Discovered { via, depth }, Ok(body)) => self.discovered(via, depth, &body, offer.hand),
             // A link that is no address is nobody's input: it is not counted.
             (Origin::Discovered { .. }, Err(_)) => Ok(Offered::Bad),
         }
@@ -137,9 +137,9 @@ impl Writer {
         self.skip_record(row, columns, &bad.url, &Reason::BadInput, &bad.message, None)
     }
 
-    fn discovered(&mut self, via: EntryId, depth: u32, body: OfferUrl, hand: bool) -> Result<Offered, StoreError> {
+    fn discovered(&mut self, via: EntryId, depth: u32, body: &OfferUrl, hand: bool) -> Result<Offered, StoreError> {
         let db = self.db();
-        if let Some(known) = self.frontier.claim_next(&self.conn, &body).map_err(&db)? {
+        if let Some(known) = self.frontier.claim_next(&self.conn, body).map_err(&db)? {
             self.frontier.shorten(&self.conn, &known, via, depth).map_err(&db)?;
             return Ok(Offered::Known { first_row: known.row });
         }
@@ -210,7 +210,7 @@ impl Writer {
 
     fn settle_one(&mut self, mut op: Settle, sum: &mut Settled) -> Result<(), StoreError> {
         let entry = op.entry();
-        if self.frontier.held(entry).is_none() {
+        if self.frontier.held(entry).is_none() || self.frontier.is_let_go(entry) {
             return Err(StoreError::NotLeased(entry.0));
         }
         // What a page led to is known at once even where its rows wait for a member: after a crash the page is fetched again
@@ -243,6 +243,9 @@ impl Writer {
                     Settle::Later { .. } | Settle::Release { .. } => 0,
                 };
                 d.since.get_or_insert(now);
+                if !matches!(op, Settle::Page { .. }) {
+                    self.frontier.let_go(entry.0);
+                }
                 d.ops.push(op);
                 self.deferred_entries.insert(entry.0, queue);
                 Ok(())
@@ -288,7 +291,7 @@ impl Writer {
             }
             Settle::Page { rows, state, .. } => {
                 self.take_rows(&rows.bytes, rows.count)?;
-                self.frontier.keep(&self.conn, entry.0, held, &state).map_err(db)?;
+                keep(&self.conn, entry.0, held, &state).map_err(db)?;
                 self.settled += 1;
             }
             Settle::Skipped { record, reason, state, .. } => {
@@ -330,7 +333,7 @@ impl Writer {
     /// Gives a second key (a redirect's target) to an entry.
     pub(super) fn claim(&mut self, key: FetchKey, entry: EntryId) -> Result<Claim, StoreError> {
         self.begin()?;
-        let known = self.frontier.claim(&self.conn, &key.0, entry.0).map_err(self.db())?;
+        let known = claim(&self.conn, &key.0, entry.0).map_err(self.db())?;
         Ok(match known {
             Some(k) if k.entry != entry.0 => Claim::Known { first_row: k.row },
             _ => Claim::Yours,

@@ -86,7 +86,7 @@ fn free_name(path: &Path, stamp: &str) -> PathBuf {
         let number = if n == 1 { String::new() } else { format!("-{n}") };
         path.with_file_name(format!("{stem}.{stamp}{number}{extension}{outer}"))
     };
-    (1..).map(candidate).find(|p| !p.exists()).unwrap_or_else(|| candidate(0))
+    (1..=u32::MAX).map(candidate).find(|p| !p.exists()).unwrap_or_else(|| candidate(0))
 }
 
 #[cfg(test)]

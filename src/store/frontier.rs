@@ -55,12 +55,18 @@ pub(super) struct Known {
     host: Option<i64>,
 }
 
+/// A leased entry that counts for its host.
+#[derive(Clone, Copy)]
+struct OfHost;
+
 pub(super) struct Frontier {
     next_entry: i64,
     next_host: i64,
     cursor: i64,
     hosts: HashMap<HostKey, (i64, bool)>,
-    leased: HashMap<i64, Held>,
+    /// Entries that are not to be handed out; `None` beside those whose fate only waits for a member of a compressed sink.
+    leased: HashMap<i64, (Held, Option<OfHost>)>,
+    /// Hosts with leased entries that the engine still has, and how many.
     leased_hosts: HashMap<i64, usize>,
     /// Entries without a fate.
     pub(super) pending: u64,
@@ -146,21 +152,8 @@ impl Frontier {
     }
 
     /// Takes the key for the next entry; what is known of it where another has it.
-    pub(super) fn claim_next(&mut self, conn: &Connection, body: &OfferUrl) -> Result<Option<Known>> {
-        self.claim(conn, &body.key.0, self.next_entry)
-    }
-
-    /// Takes `key` for `entry`; what is known of it where it was taken.
-    pub(super) fn claim(&mut self, conn: &Connection, key: &[u8; 16], entry: i64) -> Result<Option<Known>> {
-        let fresh = conn.prepare_cached("INSERT OR IGNORE INTO known(key, entry) VALUES (?1, ?2)")?.execute(params![&key[..], entry])?;
-        if fresh == 1 {
-            return Ok(None);
-        }
-        conn.prepare_cached("SELECT e.id, e.row, e.depth, e.fate, e.host FROM known k JOIN entry e ON e.id = k.entry WHERE k.key = ?1")?
-            .query_row([&key[..]], |r| {
-                Ok(Known { entry: r.get(0)?, row: r.get::<_, i64>(1)?.cast_unsigned(), depth: r.get(2)?, fate: r.get(3)?, host: r.get(4)? })
-            })
-            .map(Some)
+    pub(super) fn claim_next(&self, conn: &Connection, body: &OfferUrl) -> Result<Option<Known>> {
+        claim(conn, &body.key.0, self.next_entry)
     }
 
     /// A shorter way to an entry that is not fetched yet moves it up (leased ones keep their place).
@@ -218,23 +211,43 @@ impl Frontier {
     }
 
     pub(super) fn held(&self, entry: EntryId) -> Option<Held> {
-        self.leased.get(&entry.0).copied()
+        self.leased.get(&entry.0).map(|(held, _)| *held)
     }
 
     /// Marks an entry as leased, in memory.
     pub(super) fn hold(&mut self, entry: i64, held: Held) {
-        if self.leased.insert(entry, held).is_none() {
+        if self.leased.insert(entry, (held, Some(OfHost))).is_none() {
             *self.leased_hosts.entry(held.host).or_insert(0) += 1;
         }
     }
 
+    /// The engine is done with the entry, its fate is yet to be written: its host may come as a new one again.
+    pub(super) fn let_go(&mut self, entry: i64) {
+        if let Some((held, counts)) = self.leased.get_mut(&entry)
+            && counts.take().is_some()
+        {
+            let host = held.host;
+            self.uncount(host);
+        }
+    }
+
+    /// Whether the engine is done with the entry, so that nothing more may be said of it.
+    pub(super) fn is_let_go(&self, entry: EntryId) -> bool {
+        matches!(self.leased.get(&entry.0), Some((_, None)))
+    }
+
     /// The lease ends; nothing on disk changes.
     pub(super) fn release(&mut self, entry: i64) {
-        let Some(held) = self.leased.remove(&entry) else { return };
-        if let Some(n) = self.leased_hosts.get_mut(&held.host) {
+        if let Some((held, Some(OfHost))) = self.leased.remove(&entry) {
+            self.uncount(held.host);
+        }
+    }
+
+    fn uncount(&mut self, host: i64) {
+        if let Some(n) = self.leased_hosts.get_mut(&host) {
             *n -= 1;
             if *n == 0 {
-                self.leased_hosts.remove(&held.host);
+                self.leased_hosts.remove(&host);
             }
         }
     }
@@ -251,7 +264,7 @@ impl Frontier {
     /// The entry goes back, to another place and with another state.
     pub(super) fn put_back(&mut self, conn: &Connection, entry: i64, held: Held, place: Place, state: &str) -> Result<()> {
         if place == held.place {
-            self.keep(conn, entry, held, state)?;
+            keep(conn, entry, held, state)?;
         } else {
             self.remove(conn, entry, held)?;
             self.put(conn, entry, held.host, held.prio, place, Some(state))?;
@@ -260,22 +273,9 @@ impl Frontier {
         Ok(())
     }
 
-    /// Replaces the durable state of an entry that goes on.
-    pub(super) fn keep(&mut self, conn: &Connection, entry: i64, held: Held, state: &str) -> Result<()> {
-        let kept = match held.place {
-            Place::Ready => conn
-                .prepare_cached("UPDATE todo SET state = ?4 WHERE host = ?1 AND prio = ?2 AND entry = ?3")?
-                .execute(params![held.host, held.prio, entry, state])?,
-            Place::Later(due) => conn
-                .prepare_cached("UPDATE later SET state = ?4 WHERE host = ?1 AND due = ?2 AND entry = ?3")?
-                .execute(params![held.host, due, entry, state])?,
-        };
-        if kept == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(kept)) }
-    }
-
     /// Row and seed of an entry, for what was found on its page.
     pub(super) fn parent(&self, conn: &Connection, entry: EntryId) -> Result<(u64, i64)> {
-        if let Some(held) = self.leased.get(&entry.0) {
+        if let Some((held, _)) = self.leased.get(&entry.0) {
             return Ok((held.row, held.seed));
         }
         conn.prepare_cached("SELECT row, coalesce(seed, id) FROM entry WHERE id = ?1")?
@@ -292,7 +292,7 @@ impl Frontier {
         let mut wanted = Vec::new();
         if want.new_hosts > 0 {
             taken.extend(self.leased_hosts.keys());
-            self.due_hosts(conn, want, &mut taken, &mut wanted)?;
+            due_hosts(conn, want, &mut taken, &mut wanted)?;
             self.ready_hosts(conn, want, &mut taken, &mut wanted)?;
             if want.sweep && self.sweep > 0 {
                 sweep_hosts(conn, want, &mut taken, &mut wanted)?;
@@ -308,20 +308,6 @@ impl Frontier {
             .query_row([want.now.0, SWEEP], |r| r.get::<_, Option<i64>>(0))?
             .map(Wall);
         Ok(out)
-    }
-
-    fn due_hosts(&self, conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>, wanted: &mut Vec<i64>) -> Result<()> {
-        let mut due = conn.prepare_cached("SELECT host FROM later WHERE due <= ?1 ORDER BY due LIMIT ?2")?;
-        let mut rows = due.query([want.now.0, i64::try_from(DUE_LOOKED_AT).unwrap_or(i64::MAX)])?;
-        while wanted.len() < want.new_hosts
-            && let Some(row) = rows.next()?
-        {
-            let host = row.get(0)?;
-            if taken.insert(host) {
-                wanted.push(host);
-            }
-        }
-        Ok(())
     }
 
     /// Round robin over the hosts with ready entries, by one seek for each host passed.
@@ -360,10 +346,10 @@ impl Frontier {
             })?;
         let mut picked = Picked { most: want.per_host, entries: Vec::new(), more: false };
         let mut due = conn.prepare_cached("SELECT entry, prio, due, state FROM later WHERE host = ?1 AND due <= ?2 ORDER BY due, entry")?;
-        self.pick(due.query([host, want.now.0])?, host, &mut picked)?;
+        self.pick(due.query([host, want.now.0])?, &mut picked)?;
         if !picked.more {
             let mut ready = conn.prepare_cached("SELECT entry, prio, NULL, state FROM todo WHERE host = ?1 ORDER BY prio, entry")?;
-            self.pick(ready.query([host])?, host, &mut picked)?;
+            self.pick(ready.query([host])?, &mut picked)?;
         }
         let mut next_due = None;
         if !picked.more {
@@ -376,7 +362,7 @@ impl Frontier {
             let mut last =
                 Picked { most: if want.sweep { want.per_host } else { 0 }, entries: std::mem::take(&mut picked.entries), more: false };
             if self.sweep > 0 {
-                self.pick(sweep.query([host, SWEEP])?, host, &mut last)?;
+                self.pick(sweep.query([host, SWEEP])?, &mut last)?;
             }
             picked = Picked { more: last.more || next_due.is_some(), ..last };
         }
@@ -390,11 +376,10 @@ impl Frontier {
     }
 
     /// Takes rows that are not leased until there are enough; one row beyond says that there are more.
-    fn pick(&self, mut rows: rusqlite::Rows<'_>, host: i64, picked: &mut Picked) -> Result<()> {
-        let any = self.leased_hosts.contains_key(&host);
+    fn pick(&self, mut rows: rusqlite::Rows<'_>, picked: &mut Picked) -> Result<()> {
         while let Some(row) = rows.next()? {
             let entry: i64 = row.get(0)?;
-            if any && self.leased.contains_key(&entry) {
+            if self.leased.contains_key(&entry) {
                 continue;
             }
             if picked.entries.len() >= picked.most {
@@ -464,4 +449,44 @@ fn sweep_hosts(conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>,
         }
     }
     Ok(())
+}
+
+/// Takes `key` for `entry`; what is known of it where it was taken.
+pub(super) fn claim(conn: &Connection, key: &[u8; 16], entry: i64) -> Result<Option<Known>> {
+    let fresh = conn.prepare_cached("INSERT OR IGNORE INTO known(key, entry) VALUES (?1, ?2)")?.execute(params![&key[..], entry])?;
+    if fresh == 1 {
+        return Ok(None);
+    }
+    conn.prepare_cached("SELECT e.id, e.row, e.depth, e.fate, e.host FROM known k JOIN entry e ON e.id = k.entry WHERE k.key = ?1")?
+        .query_row([&key[..]], |r| {
+            Ok(Known { entry: r.get(0)?, row: r.get::<_, i64>(1)?.cast_unsigned(), depth: r.get(2)?, fate: r.get(3)?, host: r.get(4)? })
+        })
+        .map(Some)
+}
+
+fn due_hosts(conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>, wanted: &mut Vec<i64>) -> Result<()> {
+    let mut due = conn.prepare_cached("SELECT host FROM later WHERE due <= ?1 ORDER BY due LIMIT ?2")?;
+    let mut rows = due.query([want.now.0, i64::try_from(DUE_LOOKED_AT).unwrap_or(i64::MAX)])?;
+    while wanted.len() < want.new_hosts
+        && let Some(row) = rows.next()?
+    {
+        let host = row.get(0)?;
+        if taken.insert(host) {
+            wanted.push(host);
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the durable state of an entry that goes on.
+pub(super) fn keep(conn: &Connection, entry: i64, held: Held, state: &str) -> Result<()> {
+    let kept = match held.place {
+        Place::Ready => conn
+            .prepare_cached("UPDATE todo SET state = ?4 WHERE host = ?1 AND prio = ?2 AND entry = ?3")?
+            .execute(params![held.host, held.prio, entry, state])?,
+        Place::Later(due) => conn
+            .prepare_cached("UPDATE later SET state = ?4 WHERE host = ?1 AND due = ?2 AND entry = ?3")?
+            .execute(params![held.host, due, entry, state])?,
+    };
+    if kept == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(kept)) }
 }

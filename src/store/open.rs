@@ -104,12 +104,14 @@ struct Stored {
     clean: bool,
 }
 
+/// Tells throwaway folders of one process apart.
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
 fn folder(dir: Option<&Path>, now: Wall) -> Result<(PathBuf, Option<Throwaway>), OpenError> {
     if let Some(dir) = dir {
         std::fs::create_dir_all(dir).map_err(OpenError::io(dir))?;
         return Ok((dir.to_owned(), None));
     }
-    static COUNT: AtomicU32 = AtomicU32::new(0);
     let base = std::env::temp_dir();
     loop {
         let n = COUNT.fetch_add(1, Ordering::Relaxed);

@@ -75,15 +75,15 @@ fn reader(dir: &Path) -> Result<Option<(Connection, PathBuf)>, OpenError> {
 /// A damaged or newer state, or one that cannot be read.
 pub fn status(dir: &Path) -> Result<Option<StatusView>, OpenError> {
     let Some((conn, path)) = reader(dir)? else { return Ok(None) };
-    let mut view = view(&conn).map_err(OpenError::db(&path))?;
+    // One read transaction, so that the parts are of one commit.
+    let mut view = conn.unchecked_transaction().and_then(|t| view(&t)).map_err(OpenError::db(&path))?;
     view.running = lock::held(dir).map_err(OpenError::io(dir))?;
     Ok(Some(view))
 }
 
 fn view(conn: &Connection) -> rusqlite::Result<StatusView> {
-    let snapshot = conn.unchecked_transaction()?;
-    let meta = |key: &str| schema::meta(&snapshot, key);
-    let mut reasons = snapshot.prepare("SELECT code, n FROM reason WHERE n > 0")?;
+    let meta = |key: &str| schema::meta(conn, key);
+    let mut reasons = conn.prepare("SELECT code, n FROM reason WHERE n > 0")?;
     let by_reason = reasons.query_map([], |r| Ok((r.get(0)?, r.get::<_, i64>(1)?.cast_unsigned())))?.collect::<Result<_, _>>()?;
     Ok(StatusView {
         job: meta("job")?.unwrap_or_default(),
@@ -94,7 +94,7 @@ fn view(conn: &Connection) -> rusqlite::Result<StatusView> {
         clean: meta("clean")?.as_deref() == Some("1"),
         running: None,
         started: meta("started")?.and_then(|v| v.parse().ok()).map(Wall),
-        sinks: sinks(&snapshot)?.into_iter().map(|(_, s)| s).collect(),
+        sinks: sinks(conn)?.into_iter().map(|(_, s)| s).collect(),
     })
 }
 
@@ -111,6 +111,40 @@ fn sinks(conn: &Connection) -> rusqlite::Result<Vec<(i64, SinkView)>> {
             Ok((r.get(0)?, sink))
         })?
         .collect()
+}
+
+/// Live skipped entries of one reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SkippedGroup {
+    /// The code.
+    pub reason: String,
+    /// How many.
+    pub count: u64,
+    /// Address of one of them, as listed.
+    pub example: String,
+    /// Its input record.
+    pub example_row: u64,
+}
+
+/// The skipped entries that count, by reason, most first.
+///
+/// # Errors
+/// As [`status`].
+pub fn skipped(dir: &Path) -> Result<Vec<SkippedGroup>, OpenError> {
+    let Some((conn, path)) = reader(dir)? else { return Ok(Vec::new()) };
+    let groups = || {
+        let mut groups = conn.prepare(
+            "SELECT r.code, r.n, e.url, e.row FROM reason r JOIN entry e ON e.id = (SELECT id FROM entry WHERE fate = r.id LIMIT 1)
+             WHERE r.n > 0 ORDER BY r.n DESC, r.code",
+        )?;
+        groups
+            .query_map([], |r| {
+                let (count, row) = (r.get::<_, i64>(1)?.cast_unsigned(), r.get::<_, i64>(3)?.cast_unsigned());
+                Ok(SkippedGroup { reason: r.get(0)?, count, example: r.get(2)?, example_row: row })
+            })?
+            .collect::<rusqlite::Result<Vec<_>>>()
+    };
+    groups().map_err(OpenError::db(&path))
 }
 
 /// The account counted anew from the entries, one by one: takes time in a large state. `rows` is what the results sink
@@ -159,10 +193,8 @@ pub fn verify(dir: &Path) -> Result<Option<Vec<String>>, OpenError> {
         found.push(format!("the state is damaged: {check}"));
         return Ok(Some(found));
     }
-    let transaction = conn.unchecked_transaction().map_err(&db)?;
-    let view = view(&conn).map_err(&db);
-    drop(transaction);
-    let account = view?.account;
+    let conn = conn.unchecked_transaction().map_err(&db)?;
+    let account = view(&conn).map_err(&db)?.account;
     if !account.closes() {
         found.push(format!("the account does not close: {account}"));
     }

@@ -189,9 +189,9 @@ impl Sink {
     /// Takes whole records.
     pub(super) fn push(&mut self, bytes: &[u8], records: u64) {
         if self.is_compressed() {
-            self.raw.extend_from_slice(bytes)
+            self.raw.extend_from_slice(bytes);
         } else {
-            self.buffer.extend_from_slice(bytes)
+            self.buffer.extend_from_slice(bytes);
         }
         self.waiting += records;
     }

@@ -19,8 +19,9 @@ pub(super) fn input(b: &mut Builder<'_>, raw: raw::Input) -> Option<InputPlan> {
     } else if url.is_some() && file.is_none() && urls.is_none() {
         b.error("input.url", "is a template over the columns of an input: set [input] file or urls, or write one address as [request] url");
     }
+    let asked = b.context.tree.get("request.url").and_then(crate::config::tree::Node::as_text);
     let template = match &url {
-        None => Template::parse("{{url}}").ok(),
+        None => Template::parse(asked.unwrap_or("{{url}}")).ok(),
         Some(text) => {
             no_scheme(b, text);
             b.template("input.url", text)

@@ -162,7 +162,7 @@ async fn bombs_end_early_and_small() {
         let began = std::time::Instant::now();
         let e = decoded(&format!("Content-Encoding: {name}\r\n"), &body).await.unwrap_err();
         assert_eq!(e.reason, Reason::TooLarge, "{name}: {}", e.message);
-        assert!(began.elapsed() < Duration::from_secs(2), "{name}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{name}");
     }
     let codings = [Coding::Gzip, Coding::Gzip];
     let mut d = Decoder::new(&codings, 32 << 20, 0);

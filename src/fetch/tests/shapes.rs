@@ -276,3 +276,65 @@ async fn attempts_side_by_side_share_nothing_but_the_pool() {
     assert!(origin.connections() <= 16);
     assert!(f.budget() >= 4);
 }
+
+#[tokio::test]
+async fn an_answer_of_101_is_none() {
+    let e = breaks("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", Then::Hang).await;
+    assert_eq!((e.reason, e.status), (Reason::ProtocolError, Some(101)));
+}
+
+#[tokio::test]
+async fn userinfo_of_the_address_is_not_sent() {
+    let origin = Origin::reply(OK, Then::Keep).await;
+    answer(&fetcher(&plan()), get(format!("http://user:canary@{}/", origin.addr))).await;
+    let proxied = RequestPlan { proxy: ProxyPlan::List(vec![origin.addr.to_string()]), ..plan() };
+    answer(&fetcher(&proxied), get("http://user:canary@a.invalid/")).await;
+    assert!(origin.heads().iter().all(|h| !h.contains("canary") && !h.to_lowercase().contains("authorization")), "{:?}", origin.heads());
+}
+
+#[tokio::test]
+#[ignore = "run by a_wide_list_passes_with_few_descriptors in a process of its own"]
+async fn child_of_few_descriptors() {
+    let addr: SocketAddr = std::env::var("GLEANER_TEST_ORIGIN").unwrap().parse().unwrap();
+    let resolve = vec![("*".to_owned(), addr.port(), addr.ip())];
+    let f = fetcher_on(&plan(), &NetworkPlan { resolve, ..NetworkPlan::default() });
+    assert_eq!(f.budget(), 20);
+    let (f, port) = (&f, addr.port());
+    // one server for all: its connections are kept
+    for _ in 0..10 {
+        futures::future::join_all((0..20).map(|_| answer(f, get(format!("http://one.test:{port}/"))))).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let before = f.connections();
+    assert!(before < 100, "{before} connections for 200 requests");
+    for round in 0..20 {
+        let all = (0..20).map(|i| answer(f, get(format!("http://h{round}-{i}.test:{port}/"))));
+        futures::future::join_all(all).await;
+        // a connection that is not kept is closed by a task of its own
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(f.connections() - before, 400);
+}
+
+#[tokio::test]
+async fn a_wide_list_passes_with_few_descriptors() {
+    let origin = Origin::reply(OK, Then::Keep).await;
+    let me = std::env::current_exe().unwrap();
+    let child = tokio::task::spawn_blocking(move || {
+        std::process::Command::new("sh")
+            .args(["-c", "ulimit -n 64; exec \"$0\" fetch::tests::shapes::child_of_few_descriptors --ignored --exact"])
+            .arg(me)
+            .env("GLEANER_TEST_ORIGIN", origin.addr.to_string())
+            .output()
+            .unwrap()
+    });
+    let out = child.await.unwrap();
+    assert!(out.status.success(), "{}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+}
+
+#[test]
+fn shortages_of_this_machine_are_told_by_their_number() {
+    for (number, short) in [(24, true), (23, true), (99, true), (105, true), (12, true), (111, false), (104, false)] {
+        assert_eq!(crate::fetch::classify::is_shortage(&std::io::Error::from_raw_os_error(number)), short, "{number}");
+    }
+}

@@ -226,3 +226,48 @@ async fn http2_streams_that_break() {
         }
     }
 }
+
+/// An HTTP proxy that opens every way to `target`.
+async fn tunnel(target: SocketAddr) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut down, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let head = read_head(&mut down).await.unwrap();
+                assert!(head.starts_with("CONNECT ") && head.contains("Proxy-Authorization: Basic"), "{head}");
+                down.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n").await.unwrap();
+                let mut up = TcpStream::connect(target).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut down, &mut up).await;
+            });
+        }
+    });
+    addr
+}
+
+#[tokio::test]
+async fn through_connect_the_targets_troubles_are_its_own() {
+    let ours = authority();
+    let target = serve(ours.server("far.invalid", &[]), hello).await;
+    let h2 = h2_server(&ours, H2::Ok).await;
+    let plain = Origin::reply("HTTP/1.1 400 no\r\n\r\n", Then::Close).await;
+    let through = |proxy: SocketAddr, trusted: bool| {
+        let ca_file = trusted.then(|| ours.file.path().to_owned());
+        fetcher(&RequestPlan { proxy: ProxyPlan::List(vec![format!("http://u:canary@{proxy}")]), ca_file, ..plan() })
+    };
+    let proxy = tunnel(target).await;
+    let e = failure(&through(proxy, false), get("https://far.invalid/")).await;
+    assert_eq!((e.reason, e.sent), (Reason::TlsCert, Sent::No), "{}", e.message);
+    let e = failure(&through(proxy, true), get("https://other.invalid/")).await;
+    assert_eq!((e.reason, e.sent), (Reason::TlsCert, Sent::No), "{}", e.message);
+    let f = through(tunnel(h2).await, true);
+    for _ in 0..2 {
+        assert_eq!(answer(&f, get(format!("https://127.0.0.1:{}/", h2.port()))).await.body.len(), 70_000);
+    }
+    assert_eq!(f.connections(), 1);
+    assert_eq!(answer(&through(proxy, true), Request { named: false, ..get("https://far.invalid/") }).await.body, b"ok");
+    let silent = RequestPlan { connect_timeout: Duration::from_millis(300), ..plan() };
+    let list = ProxyPlan::List(vec![format!("http://u:canary@{}", tunnel(plain.addr).await)]);
+    let e = failure(&fetcher(&RequestPlan { proxy: list, ..silent }), get("https://far.invalid/")).await;
+    assert_eq!((e.reason, e.sent), (Reason::ProxyUnreachable, Sent::No), "which of the two is silent cannot be told: {}", e.message);
+}

@@ -266,6 +266,8 @@ async fn skipped_entries_are_put_back_with_their_state() {
     let batch = lease_all(&store).await.iter().map(|l| skip(&encoder, l, Reason::Http(503))).collect();
     store.settle(batch).await.unwrap();
     store.close(Some(1)).await.unwrap();
+    let groups: Vec<_> = read::skipped(&bed.dir()).unwrap().into_iter().map(|g| (g.reason, g.count, g.example_row)).collect();
+    assert_eq!(groups, [("http-503".into(), 2, 1), ("bad-input".into(), 1, 4), ("duplicate".to_owned(), 1, 3)]);
     let (store, opened) = bed.open();
     assert_eq!(opened.finished, Some(1));
     let only = PutBack { reasons: vec!["http-503".into()], hosts: vec!["a".into()] };
@@ -347,7 +349,7 @@ async fn a_settle_of_an_entry_that_is_not_leased_is_refused_alone() {
 #[tokio::test]
 async fn rows_of_a_compressed_sink_wait_for_their_member_and_others_do_not() {
     let mut bed = Bed::new(SinkFormat::Jsonl, Codec::Gzip);
-    bed.flush = Duration::from_secs(60);
+    bed.flush = Duration::from_mins(1);
     let (store, _) = bed.open();
     let encoder = columns(&store).await;
     store.offer(seeds(4), mark("4", true)).await.unwrap();
@@ -371,6 +373,21 @@ async fn rows_of_a_compressed_sink_wait_for_their_member_and_others_do_not() {
     assert_eq!(bed.text("results").lines().count(), 2);
     store.close(None).await.unwrap();
     bed.verified();
+}
+
+#[tokio::test]
+async fn a_host_whose_entries_wait_for_a_member_alone_comes_again_with_new_ones() {
+    let bed = Bed::new(SinkFormat::Jsonl, Codec::Zstd);
+    let (store, _) = bed.open();
+    let encoder = columns(&store).await;
+    store.offer(vec![seed(1, "http://h/1")], None).await.unwrap();
+    let lease = lease_all(&store).await.remove(0);
+    store.settle(vec![result(&encoder, &lease)]).await.unwrap();
+    assert!(store.lease(want(9, 9)).await.unwrap().drained);
+    assert!(matches!(store.settle(vec![result(&encoder, &lease)]).await, Err(StoreError::NotLeased(_))));
+    store.offer(vec![seed(2, "http://h/2")], None).await.unwrap();
+    assert_eq!(lease_all(&store).await[0].row, 2);
+    assert_eq!(store.commit().await.unwrap().results, 1);
 }
 
 #[tokio::test]

@@ -101,3 +101,127 @@ async fn a_sink_that_cannot_be_written_ends_the_store_and_the_next_run_goes_on()
     let view = read::status(&bed.dir()).unwrap().unwrap();
     assert_eq!((view.account.results, view.account.pending), (0, 1));
 }
+
+/// What a killed process does: takes up the input where the store says, offers and settles as fast as it can.
+#[tokio::test]
+#[ignore = "the child of the test below"]
+async fn child_that_is_killed() {
+    let Ok(root) = std::env::var("GLEANER_TEST_KILLED") else { return };
+    let codec = if root.ends_with("gz") { Codec::Gzip } else { Codec::Plain };
+    let bed = Bed { flush: Duration::from_millis(20), ..Bed::new(SinkFormat::Jsonl, codec) };
+    let under = |mut config: StoreConfig| {
+        let root = PathBuf::from(&root);
+        config.dir = Some(root.join("state"));
+        config.results.place = SinkPlace::File(root.join("results"));
+        config.skipped.as_mut().unwrap().place = SinkPlace::File(root.join("skipped"));
+        config
+    };
+    let (store, opened) = open(under(bed.config()), Arc::new(SystemClock::new())).unwrap();
+    assert!(opened.account.closes());
+    let encoder = columns(&store).await;
+    let mut row: u64 = opened.input.map_or(1, |m| m.position.parse().unwrap());
+    let last: u64 = 4000;
+    loop {
+        if row <= last {
+            let offers = (row..row + 40).map(|r| (r, r - u64::from(r % 10 == 0)));
+            let offers = offers.map(|(r, page)| seed(r, &format!("http://h{}/{page}", page % 7))).collect();
+            row += 40;
+            store.offer(offers, mark(&row.to_string(), row > last)).await.unwrap();
+        }
+        let leased = store.lease(want(3, 9)).await.unwrap();
+        let taken: Vec<_> = leased.hosts.into_iter().flat_map(|h| h.entries).collect();
+        if taken.is_empty() && row > last && leased.drained {
+            break;
+        }
+        for l in &taken {
+            let fate = match l.row % 9 {
+                0 => skip(&encoder, l, Reason::Http(404)),
+                1 if l.state.is_none() => Settle::Later { entry: l.entry, due: Wall(1), state: "{}".into(), sweep: false },
+                _ => result(&encoder, l),
+            };
+            store.settle(vec![fate]).await.unwrap();
+        }
+        if row % 400 == 1 {
+            store.commit().await.unwrap();
+        }
+    }
+    store.close(Some(1)).await.unwrap();
+}
+
+/// The child's program, on a state below `root`.
+fn child(root: &Path, wrap: &str) -> std::process::Child {
+    std::process::Command::new("sh")
+        .args(["-c", &format!("{wrap} exec \"$0\" --exact store::tests::crash::child_that_is_killed --ignored")])
+        .arg(std::env::current_exe().unwrap())
+        .env("GLEANER_TEST_KILLED", root)
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// Every record of the child's input is in one of its sinks, once.
+fn nothing_lost_or_doubled(root: &Path, codec: Codec) {
+    let state = root.join("state");
+    assert_eq!(read::verify(&state).unwrap(), Some(Vec::new()));
+    let view = read::status(&state).unwrap().unwrap();
+    assert_eq!((view.account.inputs, view.account.pending, view.finished), (4000, 0, Some(1)));
+    assert_eq!(view.account.duplicates, 400);
+    let bed = Bed::new(SinkFormat::Jsonl, codec);
+    std::fs::create_dir_all(bed.path("")).unwrap();
+    let mut rows = Vec::new();
+    for sink in ["results", "skipped"] {
+        std::fs::copy(root.join(sink), bed.path(sink)).unwrap();
+        rows.extend(bed.values(sink, "_row").iter().map(|v| v.as_u64().unwrap()));
+    }
+    rows.sort_unstable();
+    assert!(rows.into_iter().eq(1..=4000));
+}
+
+#[test]
+fn a_process_killed_again_and_again_loses_and_doubles_nothing() {
+    for (name, codec) in [("plain", Codec::Plain), ("gz", Codec::Gzip)] {
+        let base = tempfile::tempdir().unwrap();
+        let root = base.path().join(name);
+        let mut kills = 0;
+        loop {
+            let mut running = child(&root, "");
+            // Ever later, so that some die while they open, some in a commit, and the last one ends.
+            std::thread::park_timeout(Duration::from_millis(15 + kills * 13));
+            if running.try_wait().unwrap().is_some_and(|s| s.success()) {
+                break;
+            }
+            running.kill().unwrap();
+            running.wait().unwrap();
+            kills += 1;
+            assert!(kills < 200);
+        }
+        println!("{name}: {kills} kills");
+        nothing_lost_or_doubled(&root, codec);
+    }
+}
+
+#[test]
+fn a_full_disk_stops_the_run_and_the_next_one_goes_on() {
+    let base = tempfile::tempdir().unwrap();
+    let root = base.path().join("plain");
+    // EFBIG in place of ENOSPC: it needs no file system of its own. In blocks of 512 bytes; the database meets the larger
+    // ones, a sink the smaller ones.
+    for blocks in [40, 90, 150, 300, 500, 700, 900] {
+        let status = child(&root, &format!("trap '' XFSZ; ulimit -f {blocks};")).wait().unwrap();
+        println!("{blocks} blocks: {status}");
+        if let Ok(Some(view)) = read::status(&root.join("state")) {
+            assert!(view.account.closes());
+        }
+    }
+    assert!(child(&root, "").wait().unwrap().success());
+    nothing_lost_or_doubled(&root, Codec::Plain);
+}
+
+#[test]
+fn a_rollback_journal_serves_where_a_write_ahead_log_cannot() {
+    let dir = tempfile::tempdir().unwrap();
+    let conn = super::super::schema::open(&dir.path().join("state.db"), super::super::schema::Durability::Rollback).unwrap();
+    super::super::schema::create(&conn).unwrap();
+    assert_eq!(conn.pragma_query_value(None, "journal_mode", |r| r.get::<_, String>(0)).unwrap(), "delete");
+}

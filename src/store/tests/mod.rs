@@ -1,5 +1,13 @@
 //! The store against its promises, over real files.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::unused_self,
+    clippy::unnecessary_wraps,
+    clippy::redundant_pub_crate,
+    reason = "helpers read better where they are used"
+)]
+
 mod contract;
 mod crash;
 mod model;

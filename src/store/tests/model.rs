@@ -238,14 +238,20 @@ impl World {
     }
 }
 
+/// `GLEANER_MODEL_CASES=5000` for a long run.
+fn config() -> ProptestConfig {
+    let cases = std::env::var("GLEANER_MODEL_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(48);
+    ProptestConfig { cases, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn every_entry_ends_in_the_sinks_exactly_once(steps in steps(), codec in prop_oneof![Just(Codec::Plain), Just(Codec::Gzip), Just(Codec::Zstd)]) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         runtime.block_on(async {
-            let bed = Bed { flush: Duration::from_secs(60), ..Bed::new(SinkFormat::Jsonl, codec) };
+            let bed = Bed { flush: Duration::from_mins(1), ..Bed::new(SinkFormat::Jsonl, codec) };
             let mut world = World { bed, store: None, encoder: None, leased: Vec::new(), next_row: 1 };
             world.open().await;
             for step in &steps {

@@ -59,6 +59,37 @@ async fn offers_and_settles() {
 
 #[tokio::test]
 #[ignore = "a figure, not a check"]
+async fn a_crawl_with_20_new_links_a_page() {
+    let bed = Bed::jsonl();
+    let (store, _) = bed.open();
+    columns(&store).await;
+    store.offer(vec![seed(1, "http://h/")], None).await.unwrap();
+    let pages: u64 = 20_000;
+    let (mut settled, mut next, mut links_us) = (0, 0u64, 0.0);
+    let (cpu, wall) = (cpu_us(), SystemClock::new());
+    while settled < pages {
+        let leased = store.lease(want(50, 40)).await.unwrap();
+        let mut batch = Vec::new();
+        let making = cpu_us();
+        for l in leased.hosts.iter().flat_map(|h| &h.entries) {
+            let links = (0..20).map(|_| {
+                next += 1;
+                link(l.entry, l.depth + 1, &format!("http://host{}.example/some/path/page-{next}", next % 50))
+            });
+            let rows = EncodedRows { bytes: vec![b'x'; 1024], count: 1 };
+            batch.push(Settle::Result { entry: l.entry, rows, discovered: links.collect() });
+        }
+        links_us += cpu_us() - making;
+        settled += batch.len() as u64;
+        store.settle(batch).await.unwrap();
+    }
+    store.commit().await.unwrap();
+    let us = (cpu_us() - cpu - links_us) / settled as f64;
+    println!("crawl: {us:.0} us CPU a page, {:.2} s wall for {settled} pages, {next} links", wall.now().0 as f64 / 1e9);
+}
+
+#[tokio::test]
+#[ignore = "a figure, not a check"]
 async fn open_of_a_large_state() {
     let bed = Bed::jsonl();
     fill(&bed, 1_000_000, 500_000, 64).await;
