@@ -58,8 +58,8 @@ pub(crate) fn schema() -> String {
 }
 
 /// Runs a plan to an end.
-pub(crate) async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: mpsc::Receiver<Interrupt>) -> Result<Stats, Failure> {
-    crate::engine::run(plan, options, events, &mut signals).await.map_err(|e| {
+pub(crate) async fn run(plan: Plan, options: RunOptions, events: Events, signals: mpsc::Receiver<Interrupt>) -> Result<Stats, Failure> {
+    crate::engine::run(plan, options, events, signals).await.map_err(|e| {
         let failure = Failure::new(Exit::from_code(e.exit_code()), e.to_string());
         match e.hint() {
             Some(hint) => failure.hint(hint),

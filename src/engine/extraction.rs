@@ -85,7 +85,14 @@ fn work(kit: &Kit, tasks: &Mutex<Receiver<Task>>, done: &impl Fn(u64, Result<Par
 }
 
 impl Kit {
-    fn parse(&self, task: Task) -> Result<Parsed, ExtractFailure> {
+    /// An answer's rows, links and next page. A panic costs the one entry.
+    pub(crate) fn parse(&self, task: Task) -> Result<Parsed, ExtractFailure> {
+        let message = "the extraction of this page failed in a way that it should not";
+        catch_unwind(AssertUnwindSafe(|| self.extract(&task)))
+            .unwrap_or_else(|_| Err(ExtractFailure { reason: Reason::InternalError, message: message.into() }))
+    }
+
+    fn extract(&self, task: &Task) -> Result<Parsed, ExtractFailure> {
         let end: Moment = self.clock.now() + PARSE_TIME;
         let late = || self.clock.now() > end;
         let page = Page {

@@ -50,7 +50,7 @@ pub struct RunOptions {
 ///
 /// # Errors
 /// Where it cannot start, or has to end without an account; what was committed stands.
-pub async fn run(plan: Plan, options: RunOptions, events: Events, signals: &mut Signals) -> Result<Stats, RunError> {
+pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: Signals) -> Result<Stats, RunError> {
     let plan = Arc::new(plan);
     let clock = Arc::new(SystemClock::new());
     let shared: Arc<dyn Clock> = clock.clone();
@@ -91,6 +91,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, signals: &mut 
         clock: shared,
         to: to_dispatcher,
         extraction,
+        kit: kit.clone(),
         early: !plan.limits.rates.is_empty(),
         most,
     });
@@ -153,7 +154,15 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, signals: &mut 
         events: events.clone(),
         clock: clock.clone(),
     };
-    let ended = dispatcher.run(signals).await;
+    // On the runtime's own threads: a wake-up from a worker is then a push to a queue and no system call.
+    let mut deciding = JoinSet::new();
+    deciding.spawn(async move {
+        let ended = dispatcher.run(&mut signals).await;
+        (dispatcher, ended)
+    });
+    let Some(Ok((mut dispatcher, ended))) = deciding.join_next().await else {
+        return Err(RunError::Io { message: "the dispatcher failed in a way that it should not".into(), hint: Some("nothing committed is lost: run the same command again, and please report it".into()) });
+    };
     let flushed = if ended.is_err() { dispatcher.flush().await } else { Ok(()) };
     let snapshot = dispatcher.snapshot(clock.now());
     let stats = finish(&mut dispatcher, &store, ended, &opened).await;

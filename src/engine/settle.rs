@@ -32,20 +32,16 @@ impl Dispatcher {
                     self.unblock();
                 }
             }
+            Landing::Done(id, facts, parsed) => {
+                let Some(mut flight) = self.flights.remove(&id) else { return };
+                self.fetched(&mut flight, &facts, now);
+                if let Item::Entry(work) = flight.item {
+                    self.parsed(work, *parsed);
+                }
+            }
             Landing::Fetched(id, facts) => {
                 let Some(mut flight) = self.flights.remove(&id) else { return };
-                self.came_down(&mut flight, &facts, now);
-                self.tell(&flight, "ok", &facts);
-                for code in &facts.warnings {
-                    self.events.warn(code, || format!("{code}: {}", mask_url(flight.url.as_str())));
-                }
-                if let Item::Entry(work) = &mut flight.item {
-                    let tried = self.tried(work, flight.started, flight.started_wall, &facts, Whose::Key);
-                    retry::decide(&mut work.tries, Judgement::Accept, &self.plan.retry, &tried);
-                    work.ended = Some(facts.ended);
-                }
-                self.not_refused(&flight);
-                self.proxy_trouble.0 = 0;
+                self.fetched(&mut flight, &facts, now);
                 self.parsing += 1;
                 self.flights.insert(id, flight);
             }
@@ -78,6 +74,22 @@ impl Dispatcher {
                 self.robots_came(flight, &outcome, &facts, now);
             }
         }
+    }
+
+    /// An accepted answer is in.
+    fn fetched(&mut self, flight: &mut Flight, facts: &Facts, now: Moment) {
+        self.came_down(flight, facts, now);
+        self.tell(flight, "ok", facts);
+        for code in &facts.warnings {
+            self.events.warn(code, || format!("{code}: {}", mask_url(flight.url.as_str())));
+        }
+        if let Item::Entry(work) = &mut flight.item {
+            let tried = self.tried(work, flight.started, flight.started_wall, facts, Whose::Key);
+            retry::decide(&mut work.tries, Judgement::Accept, &self.plan.retry, &tried);
+            work.ended = Some(facts.ended);
+        }
+        self.not_refused(flight);
+        self.proxy_trouble.0 = 0;
     }
 
     /// A task that ended without a word (a panic) costs its one entry.
