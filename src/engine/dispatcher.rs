@@ -373,7 +373,8 @@ impl Dispatcher {
             Reply::Leased(r) => {
                 self.leasing = false;
                 let leased = r.map_err(store_failed)?;
-                self.frontier.drained = leased.drained;
+                // The reply may be older than a settle that is on its way: then the store has not heard of all that waits.
+                self.frontier.drained = leased.drained && !self.settling && self.settles.is_empty();
                 self.frontier.sweep_waiting = leased.sweep_waiting;
                 if let Some(due) = leased.next_due {
                     let at = self.clock.now() + self.clock.wall().until(due) + Duration::from_millis(1);

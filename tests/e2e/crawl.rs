@@ -1,0 +1,191 @@
+//! Crawls: depth, scope, filters, robots.txt, the account of what was found.
+
+use crate::support::{Gleaner, Job, Origin, Reply, Req, ms};
+use std::collections::BTreeSet;
+
+fn links(hrefs: &[&str]) -> Reply {
+    let body: String = hrefs.iter().map(|h| format!("<a href=\"{h}\">x</a>")).collect();
+    Reply::ok(format!("<html><body><h1>p</h1>{body}</body></html>"))
+}
+
+fn asked(origin: &Origin) -> BTreeSet<String> {
+    origin.log().iter().map(|r| r.target.clone()).collect()
+}
+
+fn set(paths: &[&str]) -> BTreeSet<String> {
+    paths.iter().map(|p| (*p).to_owned()).collect()
+}
+
+fn chain(r: &Req) -> Reply {
+    let i = crate::support::number(r.path());
+    links(&[&format!("/c/{}", i + 1), "/c/0#again", "/c/0"])
+}
+
+#[test]
+fn depth_is_inclusive_and_each_page_is_fetched_once() {
+    let origin = Origin::start(chain);
+    let job = Job::crawl(&origin.url("/c/0")).set("crawl.depth", "3").set("output.meta", r#"["_row", "_url", "_via", "_depth"]"#);
+    job.run().expect(0);
+    assert_eq!(asked(&origin), set(&["/c/0", "/c/1", "/c/2", "/c/3"]));
+    assert_eq!(origin.arrivals(), 4);
+    let stats = job.stats();
+    assert_eq!((stats["inputs"].as_u64(), stats["discovered"].as_u64(), stats["results"].as_u64()), (Some(1), Some(3), Some(4)));
+    let rows = job.results();
+    let third = rows.iter().find(|r| r.text("_url").ends_with("/c/3")).unwrap();
+    assert_eq!((third.text("_via"), third.number("_depth"), third.number("_row")), (origin.url("/c/2"), 3, 1));
+}
+
+#[test]
+fn raised_limits_go_on_where_the_crawl_stood() {
+    let origin = Origin::start(chain);
+    let job = Job::crawl(&origin.url("/c/0")).set("crawl.depth", "2");
+    job.run().expect(0);
+    assert_eq!(origin.arrivals(), 3);
+    let job = job.set("crawl.depth", "4");
+    job.run().expect(0);
+    assert_eq!((asked(&origin).len(), origin.arrivals()), (5, 5), "no page is asked for twice");
+}
+
+#[test]
+fn max_pages_ends_the_crawl_with_the_rest_pending() {
+    let origin = Origin::start(|r| {
+        let i = crate::support::number(r.path());
+        links(&[&format!("/c/{}", 2 * i + 1), &format!("/c/{}", 2 * i + 2)])
+    });
+    let job = Job::crawl(&origin.url("/c/0")).set("crawl.max_pages", "20").set("limits.per_host", "2");
+    let run = job.run().expect(1);
+    let stats = job.stats();
+    assert_eq!(stats["results"].as_u64(), Some(20), "{stats}");
+    assert!(run.err.contains("max_pages"), "{}", run.err);
+}
+
+#[test]
+fn scope_include_exclude_and_extensions_decide() {
+    let home = |r: &Req| {
+        let port = r.host().rsplit(':').next().unwrap_or("").to_owned();
+        if r.path() == "/docs/" {
+            return links(&[
+                "/docs/a",
+                "/docs/private/b",
+                "/blog/c",
+                "/docs/pic.png",
+                "/docs/d.html",
+                "mailto:a@b.c",
+                &format!("http://127.0.1.1:{port}/docs/other"),
+            ]);
+        }
+        links(&[])
+    };
+    let run = |configure: &dyn Fn(Job) -> Job| {
+        let origin = Origin::on(1, home);
+        let job = configure(Job::crawl(&origin.url("/docs/")));
+        job.run().expect(0);
+        let stats = job.stats();
+        (asked(&origin), stats)
+    };
+    let (seen, stats) = run(&|job| job.set("crawl.scope", "\"host\""));
+    assert_eq!(seen, set(&["/docs/", "/docs/a", "/docs/private/b", "/blog/c", "/docs/d.html"]));
+    assert!(!stats["out_of_scope"].as_object().unwrap().is_empty(), "{stats}");
+    let (seen, _) = run(&|job| job.set("crawl.scope", "\"prefix\""));
+    assert_eq!(seen, set(&["/docs/", "/docs/a", "/docs/private/b", "/docs/d.html"]));
+    let (seen, _) = run(&|job| job.set("crawl.scope", "\"page\""));
+    assert_eq!(seen, set(&["/docs/"]));
+    let (seen, _) = run(&|job| job.set("crawl.exclude", "[\"**/private/**\"]").set("crawl.include", "[\"/\\\\/docs\\\\//\"]"));
+    assert_eq!(seen, set(&["/docs/", "/docs/a", "/docs/d.html"]));
+}
+
+#[test]
+fn robots_is_asked_once_a_host_and_obeyed() {
+    let origin = Origin::start(|r| match r.path() {
+        "/robots.txt" => Reply::status(200)
+            .header("Content-Type", "text/plain")
+            .body("User-agent: *\nDisallow: /\n\nUser-agent: Gleaner\nDisallow: /private\nAllow: /private/open\n"),
+        "/" => links(&["/a", "/private/x", "/private/open", "/b"]),
+        _ => links(&[]),
+    });
+    let job = Job::crawl(&origin.url("/")).unset("request.robots");
+    job.run().expect(1);
+    assert_eq!(asked(&origin), set(&["/robots.txt", "/", "/a", "/private/open", "/b"]));
+    assert_eq!(origin.at_path("/robots.txt").len(), 1);
+    assert_eq!(origin.log()[0].path(), "/robots.txt");
+    let skipped = job.skipped();
+    assert_eq!((skipped.len(), skipped[0].text("reason").as_str()), (1, "robots-disallowed"));
+    assert_eq!(job.stats()["requests"], 5, "robots.txt is a request too");
+}
+
+#[test]
+fn lists_obey_robots_by_default_and_the_first_skip_says_how_not_to() {
+    let origin = Origin::start(|r| match r.path() {
+        "/robots.txt" => Reply::status(200).body("User-agent: *\r\nDisallow: /no\r\n"),
+        _ => Reply::ok("x"),
+    });
+    let job = Job::over([origin.url("/no"), origin.url("/yes")]).unset("request.robots");
+    let run = job.run().expect(1);
+    assert_eq!(job.fates()[&origin.url("/no")].0, "robots-disallowed");
+    assert!(run.err.contains("robots"), "{}", run.err);
+    assert_eq!(origin.at_path("/no").len(), 0);
+}
+
+#[test]
+fn a_robots_that_is_missing_allows_and_one_that_fails_parks_a_crawl() {
+    let origin = Origin::start(|r| if r.path() == "/robots.txt" { Reply::status(404) } else { links(&[]) });
+    Job::crawl(&origin.url("/")).unset("request.robots").run().expect(0);
+    let origin = Origin::start(|r| if r.path() == "/robots.txt" { Reply::status(500) } else { links(&[]) });
+    let job = Job::crawl(&origin.url("/")).unset("request.robots").set("retry.host_give_up", "\"2s\"");
+    job.run().go();
+    assert_eq!(asked(&origin), set(&["/robots.txt"]), "nothing but robots.txt is asked of a host whose robots.txt fails");
+}
+
+#[test]
+fn the_politeness_delay_lies_between_starts() {
+    let origin = Origin::start(chain);
+    let job = Job::crawl(&origin.url("/c/0")).set("crawl.depth", "5").set("limits.delay", "\"200ms\"");
+    job.run().expect(0);
+    let log = origin.log();
+    // a busy machine may send one late, which brings it nearer to the next; all together keep their distance
+    let span = log[5].at - log[0].at;
+    assert!(log.len() == 6 && span >= ms(850), "six starts within {span:?}");
+    assert!(log.windows(2).all(|w| w[1].at - w[0].at >= ms(30)));
+}
+
+#[test]
+fn base_and_nofollow_and_frames_are_read_as_browsers_read_them() {
+    let origin = Origin::start(|r| match r.path() {
+        "/" => Reply::ok(
+            "<base href=\"/sub/\"><a href=\"a\">a</a><a rel=\"nofollow\" href=\"b\">b</a><iframe src=\"f\"></iframe>\
+             <noscript><a href=\"n\">n</a></noscript><!-- <a href=\"no\">no</a> --><a href=\"javascript:x()\">j</a>\
+             <meta http-equiv=\"refresh\" content=\"5; url=m\">",
+        ),
+        "/sub/a" => Reply::ok("<meta name=\"robots\" content=\"nofollow\"><a href=\"hidden\">x</a>"),
+        "/sub/b" => links(&["hidden2"]).header("X-Robots-Tag", "none"),
+        _ => Reply::status(200).header("Content-Type", "text/plain").body("<a href=\"/text\">x</a>"),
+    });
+    let job = Job::crawl(&origin.url("/"));
+    job.run().expect(0);
+    assert_eq!(asked(&origin), set(&["/", "/sub/a", "/sub/b", "/sub/f", "/sub/n", "/sub/m"]));
+}
+
+#[test]
+fn a_dead_link_is_a_skipped_record_with_where_it_stood() {
+    let origin = Origin::start(|r| {
+        if r.path() == "/" {
+            links(&["/dead", "/ok"])
+        } else if r.path() == "/dead" {
+            Reply::status(404)
+        } else {
+            links(&[])
+        }
+    });
+    let job = Job::crawl(&origin.url("/"));
+    job.run().expect(1);
+    assert_eq!(job.fates()[&origin.url("/dead")].0, "http-404");
+    assert_eq!((job.stats()["results"].as_u64(), job.stats()["skipped"].as_u64()), (Some(2), Some(1)));
+}
+
+#[test]
+fn the_crawl_command_needs_no_job_file() {
+    let origin = Origin::start(|r| if r.path() == "/robots.txt" { Reply::status(404) } else { chain(r) });
+    let dir = tempfile::tempdir().unwrap();
+    let run = Gleaner::new(["crawl", &origin.url("/c/0"), "--depth", "2", "--delay", "0s", "-o", "out.jsonl"]).home(dir.path()).expect(0);
+    assert_eq!(crate::support::read(&dir.path().join("out.jsonl")).len(), 3, "{}", run.err);
+}
