@@ -8,7 +8,7 @@ use std::path::Path;
 type Keys = BTreeMap<(String, String), String>;
 
 fn read(file: &str) -> String {
-    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap_or_else(|e| panic!("{file}: {e}"))
 }
 
 fn is_word(s: &str) -> bool {
