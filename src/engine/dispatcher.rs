@@ -77,8 +77,21 @@ pub(crate) struct Frontier {
     pub sweep: bool,
     /// When waiting entries become due, and at which host in memory.
     pub dues: BinaryHeap<Reverse<(Moment, Option<Slot>)>>,
+    /// The last lease gave nothing, and nothing was added or became due since.
+    pub looked: bool,
+    /// Something was sent to the store beside the lease that is under way: what that says of the end does not count.
+    pub stale: bool,
     /// Hosts in memory that may have more on disk. The store hands out other hosts by itself, these only by name.
     pub refill: HashSet<Slot>,
+}
+
+impl Frontier {
+    /// Something was added or may have become ready: what the last lease said of the end does not count any more.
+    pub(crate) fn changed(&mut self) {
+        self.drained = false;
+        self.looked = false;
+        self.stale = true;
+    }
 }
 
 pub(crate) struct Dispatcher {
@@ -140,6 +153,7 @@ impl Dispatcher {
     /// Runs to the end of the job, to a stop, or to an error. What was settled is with the store in every case.
     pub(crate) async fn run(&mut self, signals: &mut Signals) -> Result<End, RunError> {
         let mut landed = Vec::with_capacity(256);
+        let mut committed = self.store.committed();
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -177,6 +191,7 @@ impl Dispatcher {
                 Some(reply) = self.replies.next(), if !self.replies.is_empty() => self.replied(reply)?,
                 fed = recv(&mut self.fed), if hungry => self.feed(fed),
                 () = sleep_until(&self.clock, wake) => {}
+                Ok(()) = committed.changed() => self.events.emit(&Event::Committed { account: *committed.borrow_and_update() }),
                 _ = tick.tick() => self.tick(),
             }
         }
@@ -219,6 +234,14 @@ impl Dispatcher {
                 self.fed = None;
             }
             Some(Fed::Columns(columns)) => {
+                if let Some(name) = self.kit.extractor.field_names().iter().find(|f| columns.contains(f)) {
+                    self.stop_after = Some(RunError::Job {
+                        message: format!("extract.fields.{name}: the input has a column of that name"),
+                        hint: Some("name the field otherwise".into()),
+                    });
+                    self.fed = None;
+                    return;
+                }
                 let spec = crate::engine::run::encoder_spec(&self.plan, &self.kit.extractor);
                 let skipped = self.plan.output.skipped.as_ref().map_or(self.plan.output.results.format, |s| s.format);
                 // A resumed job's columns were set when its state was opened; the first to come count.
@@ -250,6 +273,7 @@ impl Dispatcher {
                 }
                 self.add_to_scope(&offers);
                 self.offering = true;
+                self.frontier.changed();
                 let store = self.store.clone();
                 self.replies.push(Box::pin(async move { Reply::Offered(store.offer(offers, Some(mark)).await) }));
             }
@@ -292,7 +316,7 @@ impl Dispatcher {
     fn ask_store(&mut self) {
         if !self.settling && !self.settles.is_empty() {
             self.settling = true;
-            self.frontier.drained = false;
+            self.frontier.changed();
             let (store, batch) = (self.store.clone(), std::mem::take(&mut self.settles));
             self.replies.push(Box::pin(async move { Reply::Settled(store.settle(batch).await.map(|_| ())) }));
         }
@@ -301,6 +325,7 @@ impl Dispatcher {
             && at <= now
         {
             self.frontier.dues.pop();
+            self.frontier.changed();
             self.frontier.more = true;
             self.frontier.refill.extend(slot);
         }
@@ -311,7 +336,8 @@ impl Dispatcher {
         let idle = self.in_flight < self.most && self.schedule.ready_hosts() == 0;
         let low = self.schedule.queued() < 2 * self.most || idle;
         let wanted = (self.frontier.more || !self.frontier.refill.is_empty()) && low && self.schedule.queued() < IN_MEMORY;
-        let ask_drained = quiet && self.input_done && self.fed.is_none() && !self.frontier.drained && !self.frontier.more;
+        let ask_drained =
+            quiet && self.input_done && self.fed.is_none() && !self.frontier.drained && !self.frontier.more && !self.frontier.looked;
         if !(wanted || ask_drained) {
             return;
         }
@@ -334,6 +360,7 @@ impl Dispatcher {
             now: self.clock.wall(),
         };
         self.leasing = true;
+        self.frontier.stale = self.settling || self.offering;
         self.frontier.more = false;
         let store = self.store.clone();
         self.replies.push(Box::pin(async move { Reply::Leased(store.lease(request).await) }));
@@ -351,7 +378,7 @@ impl Dispatcher {
             }
             Reply::Offered(r) => {
                 self.offering = false;
-                self.frontier.drained = false;
+                self.frontier.changed();
                 for offered in r.map_err(store_failed)? {
                     match offered {
                         Offered::New(lease) => {
@@ -373,8 +400,9 @@ impl Dispatcher {
             Reply::Leased(r) => {
                 self.leasing = false;
                 let leased = r.map_err(store_failed)?;
-                // The reply may be older than a settle that is on its way: then the store has not heard of all that waits.
-                self.frontier.drained = leased.drained && !self.settling && self.settles.is_empty();
+                // The reply may be older than a settle or an offer: then the store had not heard of all that waits.
+                let fresh = !self.frontier.stale && self.settles.is_empty();
+                self.frontier.drained = leased.drained && fresh;
                 self.frontier.sweep_waiting = leased.sweep_waiting;
                 if let Some(due) = leased.next_due {
                     let at = self.clock.now() + self.clock.wall().until(due) + Duration::from_millis(1);
@@ -386,6 +414,7 @@ impl Dispatcher {
                     self.take_host(host);
                 }
                 self.frontier.more |= got > 0;
+                self.frontier.looked = got == 0 && fresh;
             }
             Reply::Claimed(work, claim) => match claim.map_err(store_failed)? {
                 Claim::Yours => self.requeue(work),
@@ -513,16 +542,15 @@ impl Dispatcher {
         if self.is_quiet() && self.frontier.drained && !self.frontier.more && self.frontier.dues.is_empty() {
             return Ok(Some(End { finish: "done".into(), done: true }));
         }
-        if self.is_quiet()
-            && !self.frontier.drained
-            && !self.frontier.more
-            && !self.leasing
-            && self.frontier.dues.is_empty()
-            && self.frontier.sweep_waiting > 0
-            && !self.frontier.sweep
-        {
-            self.frontier.sweep = true;
-            self.frontier.more = true;
+        if self.is_quiet() && self.frontier.looked && !self.frontier.drained && self.frontier.dues.is_empty() {
+            self.frontier.looked = false;
+            if self.frontier.sweep_waiting > 0 && !self.frontier.sweep {
+                self.frontier.sweep = true;
+                self.frontier.more = true;
+            } else {
+                // Something waits that nothing here knows of: look again, without haste.
+                self.frontier.dues.push(Reverse((self.clock.now() + Duration::from_secs(1), None)));
+            }
         }
         Ok(self.deferred())
     }

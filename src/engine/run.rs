@@ -126,6 +126,8 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
             sweep_waiting: 0,
             sweep: false,
             dues: BinaryHeap::new(),
+            looked: false,
+            stale: false,
             refill: HashSet::new(),
         },
         leasing: false,
@@ -161,7 +163,10 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         (dispatcher, ended)
     });
     let Some(Ok((mut dispatcher, ended))) = deciding.join_next().await else {
-        return Err(RunError::Io { message: "the dispatcher failed in a way that it should not".into(), hint: Some("nothing committed is lost: run the same command again, and please report it".into()) });
+        return Err(RunError::Io {
+            message: "the dispatcher failed in a way that it should not".into(),
+            hint: Some("nothing committed is lost: run the same command again, and please report it".into()),
+        });
     };
     let flushed = if ended.is_err() { dispatcher.flush().await } else { Ok(()) };
     let snapshot = dispatcher.snapshot(clock.now());

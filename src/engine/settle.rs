@@ -255,8 +255,10 @@ impl Dispatcher {
             Verdict::Take => {}
             Verdict::Follow { to, follow } => self.follow(work, first_of_hops, to, follow),
             Verdict::Hold { .. } => {
+                // Behind the others: they tell whether it is the key that is refused or this entry alone.
                 work.hop = None;
-                self.requeue(work);
+                let at = self.slot_of(&work);
+                self.schedule.push(at, Item::Entry(work));
             }
             Verdict::Again { after, sweep, charged, identity, fresh } => {
                 self.events.emit_detail(|| Event::RetryScheduled {
@@ -332,14 +334,19 @@ impl Dispatcher {
         }
     }
 
-    /// Back to the front of its host's queue.
-    pub(crate) fn requeue(&mut self, work: Box<Work>) {
+    /// The host of the work's next request.
+    fn slot_of(&mut self, work: &Work) -> Slot {
         let url = match (&work.hop, self.kit.extractor.pager(), &work.page) {
             (Some(hop), _, _) => hop.url.clone(),
             (None, Some(pager), Some(page)) => pager.request(&work.target, page).url,
             _ => work.target.clone(),
         };
-        let slot = self.host(&HostKey::of(&url));
+        self.host(&HostKey::of(&url))
+    }
+
+    /// Back to the front of its host's queue.
+    pub(crate) fn requeue(&mut self, work: Box<Work>) {
+        let slot = self.slot_of(&work);
         self.schedule.push_front(slot, Item::Entry(work));
     }
 
@@ -465,6 +472,7 @@ impl Dispatcher {
         let entry = work.lease.entry;
         match parsed.step {
             Some(PageStep::More(page)) => {
+                self.warn_of_other_origin(&work, &page);
                 work.page = Some(page);
                 work.tries = retry::Tries::default();
                 work.hop = None;
@@ -472,11 +480,7 @@ impl Dispatcher {
                 self.settles.push(Settle::Page { entry, rows: parsed.rows, state, discovered: parsed.discovered });
                 self.requeue(work);
             }
-            step => {
-                if let Some(PageStep::End { warning: Some(code), .. }) = step {
-                    self.events
-                        .warn(code, || format!("the paging of {} came back to what it had; it ended there", mask_url(&work.lease.url)));
-                }
+            _ => {
                 let rows = work.rows;
                 self.settles.push(Settle::Result { entry, rows: parsed.rows, discovered: parsed.discovered });
                 self.fetched += 1;
@@ -486,6 +490,21 @@ impl Dispatcher {
         }
         if self.most < self.shop.most && self.tally.ended.is_multiple_of(50) {
             self.most += 1;
+        }
+    }
+
+    /// A next page elsewhere is asked for without anything that the operator set.
+    fn warn_of_other_origin(&self, work: &Work, page: &crate::extract::PageState) {
+        let set = self.plan.auth.is_some() || !self.plan.request.headers.is_empty();
+        let Some(next) = self.kit.extractor.pager().map(|p| p.request(&work.target, page).url) else { return };
+        if set && next.origin() != work.target.origin() {
+            self.events.warn("other-origin", || {
+                format!(
+                    "the next page {} is at another origin than {}: it is asked for without the job's credentials and headers",
+                    mask_url(next.as_str()),
+                    mask_url(&work.lease.url)
+                )
+            });
         }
     }
 
@@ -568,6 +587,12 @@ impl Dispatcher {
     }
 
     fn tell(&self, flight: &Flight, outcome: &str, facts: &Facts) {
+        if facts.connected {
+            self.events.emit_detail(|| Event::Connected {
+                host: HostKey::of(&flight.url).as_str().to_owned(),
+                remote: facts.remote.map(|a| a.to_string()),
+            });
+        }
         self.events.emit_detail(|| {
             let (row, attempt) = match &flight.item {
                 Item::Entry(w) => (w.lease.row, w.tries.made + 1),

@@ -202,6 +202,7 @@ impl Inner {
                 body: content.bytes,
                 headers_at,
                 remote,
+                reused: !made,
                 wire_bytes: content.wire,
                 warnings: content.warnings,
             }),

@@ -95,6 +95,7 @@ mod tests {
             body: b"User-agent: *\nDisallow: /x".to_vec(),
             headers_at: Moment::ZERO,
             remote: None,
+            reused: false,
             wire_bytes: 0,
             warnings: Vec::new(),
         })
