@@ -30,6 +30,7 @@ pub(super) struct WatchingSink {
 }
 
 impl WatchingSink {
+    #[cfg(test)]
     pub(super) fn new() -> Self {
         Self::sized(1024)
     }
