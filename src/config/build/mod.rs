@@ -91,7 +91,10 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     let pages = pages::pages(&mut b, job.pages);
     let extract = pages::extract(&mut b, job.extract);
     for (key, message) in check_extract(&extract, crawl.as_ref(), pages.as_ref()) {
-        b.error(&key, message);
+        // What was said of a key above says it better.
+        if !b.errors.iter().any(|e| e.key == key) {
+            b.error(&key, message);
+        }
     }
     let (name, state) = output::job(&mut b, job.job);
     let output = output::output(&mut b, job.output);
