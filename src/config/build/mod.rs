@@ -92,7 +92,7 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     let extract = pages::extract(&mut b, job.extract);
     for (key, message) in check_extract(&extract, crawl.as_ref(), pages.as_ref()) {
         // What was said of a key above says it better.
-        if !b.errors.iter().any(|e| e.key == key) {
+        if !b.errors.iter().any(|e| e.key == key.split('[').next().unwrap_or_default()) {
             b.error(&key, message);
         }
     }
