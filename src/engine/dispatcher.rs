@@ -16,7 +16,7 @@ use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, HostWait, Snapshot};
 use crate::limit::Limits;
 use crate::model::plan::{LimitKeyKind, Plan};
-use crate::model::{HostKey, normalise, show_duration};
+use crate::model::{HostKey, mask_url, normalise, show_duration};
 use crate::retry::{Breaker, Budget, Neighbours};
 use crate::robots::Rules;
 use crate::schedule::{Schedule, Slot};
@@ -55,7 +55,8 @@ pub(crate) struct End {
 
 /// What the store answered.
 pub(crate) enum Reply {
-    Offered(Result<Vec<Offered>, StoreError>),
+    /// Of the records offered, where single ones are told, too: row, masked address, what is wrong with it.
+    Offered(Vec<(u64, String, String)>, Result<Vec<Offered>, StoreError>),
     Leased(Result<Leased, StoreError>),
     Settled(Result<(), StoreError>),
     /// Whether the operator named the host of an entry that the network policy refused.
@@ -132,8 +133,6 @@ pub(crate) struct Dispatcher {
     pub drops: u32,
     /// Why the run cannot go on now (a key that only refuses, no proxy left).
     pub defer: Option<String>,
-    /// Attempts in a row that failed at a proxy, and since when.
-    pub proxy_trouble: (u32, Moment),
 }
 
 impl Dispatcher {
@@ -250,8 +249,9 @@ impl Dispatcher {
                 }
                 self.add_to_scope(&offers);
                 self.offering = true;
+                let told = if self.events.detail() { offers.iter().map(told).collect() } else { Vec::new() };
                 let store = self.store.clone();
-                self.replies.push(Box::pin(async move { Reply::Offered(store.offer(offers, Some(mark)).await) }));
+                self.replies.push(Box::pin(async move { Reply::Offered(told, store.offer(offers, Some(mark)).await) }));
             }
         }
     }
@@ -349,10 +349,21 @@ impl Dispatcher {
                     other => other.map_err(store_failed)?,
                 }
             }
-            Reply::Offered(r) => {
+            Reply::Offered(told, r) => {
                 self.offering = false;
                 self.frontier.drained = false;
+                let mut told = told.into_iter();
                 for offered in r.map_err(store_failed)? {
+                    if let Some((row, url, bad)) = told.next() {
+                        let (fate, message) = match &offered {
+                            Offered::New(_) => ("", String::new()),
+                            Offered::Known { first_row } => ("duplicate", format!("row {first_row} was first")),
+                            Offered::Bad => ("bad-input", bad),
+                        };
+                        if !fate.is_empty() {
+                            self.events.emit(&Event::Settled { row, url, fate: fate.into(), rows: 0, message: Some(message) });
+                        }
+                    }
                     match offered {
                         Offered::New(lease) => {
                             self.pending += 1;
@@ -722,6 +733,14 @@ pub(crate) fn store_failed(e: StoreError) -> RunError {
         _ => Some("nothing committed is lost: free space or mend the disk, then run the same command again".to_owned()),
     };
     RunError::Io { message: e.to_string(), hint }
+}
+
+/// A record, for those who want to hear of each.
+fn told(offer: &Offer) -> (u64, String, String) {
+    match &offer.body {
+        Ok(body) => (offer.row, mask_url(&body.url), String::new()),
+        Err(bad) => (offer.row, mask_url(&bad.url), bad.message.clone()),
+    }
 }
 
 async fn recv(fed: &mut Option<Receiver<Fed>>) -> Option<Fed> {

@@ -144,7 +144,6 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         last_snapshot: Moment::ZERO,
         drops: 0,
         defer: None,
-        proxy_trouble: (0, Moment::ZERO),
         seed: options.seed.unwrap_or_else(|| u64::from_ne_bytes(wall.0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40),
         plan: plan.clone(),
         builder,
@@ -161,7 +160,10 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         (dispatcher, ended)
     });
     let Some(Ok((mut dispatcher, ended))) = deciding.join_next().await else {
-        return Err(RunError::Io { message: "the dispatcher failed in a way that it should not".into(), hint: Some("nothing committed is lost: run the same command again, and please report it".into()) });
+        return Err(RunError::Io {
+            message: "the dispatcher failed in a way that it should not".into(),
+            hint: Some("nothing committed is lost: run the same command again, and please report it".into()),
+        });
     };
     let flushed = if ended.is_err() { dispatcher.flush().await } else { Ok(()) };
     let snapshot = dispatcher.snapshot(clock.now());

@@ -43,6 +43,8 @@ pub(crate) struct Facts {
     /// No byte can have reached a server.
     pub unsent: bool,
     pub remote: Option<SocketAddr>,
+    /// A connection was made for it.
+    pub connected: bool,
     pub wire_bytes: u64,
     pub body_bytes: u64,
     pub ended: Moment,
@@ -61,6 +63,7 @@ impl Facts {
                 headers_at: Some(a.headers_at),
                 unsent: false,
                 remote: a.remote,
+                connected: a.connected,
                 wire_bytes: a.wire_bytes,
                 body_bytes: a.body.len() as u64,
                 ended,
@@ -73,6 +76,7 @@ impl Facts {
                 headers_at: f.headers_at,
                 unsent: f.sent == Sent::No,
                 remote: f.remote,
+                connected: f.sent == Sent::Maybe && !f.reused,
                 ended,
                 wire_bytes: 0,
                 body_bytes: 0,
@@ -159,7 +163,7 @@ impl Shop {
 
     /// What the retry table has to know of a hop.
     pub(crate) fn ctx<'a>(&'a self, wall: crate::clock::Wall, url: &'a Url, method: &'a http::Method) -> retry::Ctx<'a> {
-        retry::Ctx { retry: &self.plan.retry, request: &self.plan.request, wall, listed: &self.method, method, url, proxied: false }
+        retry::Ctx { retry: &self.plan.retry, request: &self.plan.request, wall, listed: &self.method, method, url }
     }
 
     async fn send(&self, flight: u64, request: Request) -> Outcome {

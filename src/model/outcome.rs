@@ -28,6 +28,8 @@ pub struct Answer {
     pub remote: Option<SocketAddr>,
     /// Bytes of the body on the wire, before decoding.
     pub wire_bytes: u64,
+    /// A connection was made for it.
+    pub connected: bool,
     /// Oddities worth a counted warning, as stable codes (`unknown-coding`, `length-unknown`).
     pub warnings: Vec<&'static str>,
 }

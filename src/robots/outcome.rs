@@ -96,6 +96,7 @@ mod tests {
             headers_at: Moment::ZERO,
             remote: None,
             wire_bytes: 0,
+            connected: false,
             warnings: Vec::new(),
         })
     }
