@@ -3,30 +3,30 @@
 //! Nothing here waits for one thing: turns, landings, input, the store's replies and signals are served as they come, and
 //! what has to wait lies in the schedule's heap or in the store under its due time.
 
-use crate::clock::{Clock, Moment, SystemClock, Wall};
+use crate::clock::{Clock, Moment, SystemClock};
 use crate::engine::RunError;
 use crate::engine::extraction::Kit;
 use crate::engine::feeder::{Fed, FeedError};
+use crate::engine::frontier::{Frontier, Reply};
 use crate::engine::hosts::{HostState, Robots};
 use crate::engine::request::Builder;
-use crate::engine::run::{Interrupt, Signals};
+use crate::engine::run::{Interrupt, Signals, encoder_spec, name_taken, same_name};
 use crate::engine::tally::Tally;
-use crate::engine::work::{Flight, Item, SavedState, Work};
+use crate::engine::work::{Flight, Item};
 use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, HostWait, Snapshot};
 use crate::limit::Limits;
 use crate::model::plan::{LimitKeyKind, Plan};
 use crate::model::{HostKey, mask_url, normalise, show_duration};
-use crate::retry::{Breaker, Budget, Neighbours};
-use crate::robots::Rules;
+use crate::retry::Neighbours;
 use crate::schedule::{Schedule, Slot};
 use crate::store::encode::Encoder;
-use crate::store::{Claim, HostLease, Lease, LeaseRequest, Leased, Offer, Offered, Settle, Store, StoreError, StoredRobots};
+use crate::store::{Offer, Settle, Store, StoreError};
 use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
@@ -37,9 +37,9 @@ const FEED_AHEAD: u64 = 8192;
 /// Entries that may wait on disk while workers idle: a list whose first part is one held host does not hold the rest.
 const FEED_FAR: u64 = 1_000_000;
 /// Entries in memory at most, those in flight aside.
-const IN_MEMORY: usize = 8192;
+pub(super) const IN_MEMORY: usize = 8192;
 /// Entries taken into memory for one host at a time.
-const PER_HOST: usize = 128;
+pub(super) const PER_HOST: usize = 128;
 /// Settles that may wait for the store before no more attempts are started.
 const UNSETTLED: usize = 2048;
 /// Hosts kept in memory without work for what is known of them.
@@ -51,35 +51,6 @@ pub(crate) struct End {
     pub finish: String,
     /// The frontier is drained and the input read.
     pub done: bool,
-}
-
-/// What the store answered.
-pub(crate) enum Reply {
-    /// Of the records offered, where single ones are told, too: row, masked address, what is wrong with it.
-    Offered(Vec<(u64, String, String)>, Result<Vec<Offered>, StoreError>),
-    Leased(Result<Leased, StoreError>),
-    Settled(Result<(), StoreError>),
-    /// Whether the operator named the host of an entry that the network policy refused.
-    Named(Box<Flight>, crate::retry::Judgement, crate::engine::worker::Facts, bool),
-    /// What a redirect of a crawl leads to: a new address that is the entry's now, or one that is known.
-    Claimed(Box<Work>, Result<Claim, StoreError>),
-    Told(Result<(), StoreError>),
-}
-
-/// What is known of the frontier on disk.
-pub(crate) struct Frontier {
-    /// Something may be leased.
-    pub more: bool,
-    /// The last lease said that nothing waits, and nothing was added since.
-    pub drained: bool,
-    /// Entries that wait for the final sweep.
-    pub sweep_waiting: u64,
-    /// The final sweep has begun.
-    pub sweep: bool,
-    /// When waiting entries become due, and at which host in memory.
-    pub dues: BinaryHeap<Reverse<(Moment, Option<Slot>)>>,
-    /// Hosts in memory that may have more on disk. The store hands out other hosts by itself, these only by name.
-    pub refill: HashSet<Slot>,
 }
 
 pub(crate) struct Dispatcher {
@@ -139,6 +110,7 @@ impl Dispatcher {
     /// Runs to the end of the job, to a stop, or to an error. What was settled is with the store in every case.
     pub(crate) async fn run(&mut self, signals: &mut Signals) -> Result<End, RunError> {
         let mut landed = Vec::with_capacity(256);
+        let mut committed = self.store.committed();
         let mut tick = tokio::time::interval(Duration::from_millis(100));
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
@@ -176,6 +148,7 @@ impl Dispatcher {
                 Some(reply) = self.replies.next(), if !self.replies.is_empty() => self.replied(reply)?,
                 fed = recv(&mut self.fed), if hungry => self.feed(fed),
                 () = sleep_until(&self.clock, wake) => {}
+                Ok(()) = committed.changed() => self.events.emit(&Event::Committed { account: *committed.borrow_and_update() }),
                 _ = tick.tick() => self.tick(),
             }
         }
@@ -218,7 +191,12 @@ impl Dispatcher {
                 self.fed = None;
             }
             Some(Fed::Columns(columns)) => {
-                let spec = crate::engine::run::encoder_spec(&self.plan, &self.kit.extractor);
+                if let Some(name) = same_name(&self.kit.extractor, &columns) {
+                    self.stop_after = Some(name_taken(name));
+                    self.fed = None;
+                    return;
+                }
+                let spec = encoder_spec(&self.plan, &self.kit.extractor);
                 let skipped = self.plan.output.skipped.as_ref().map_or(self.plan.output.results.format, |s| s.format);
                 // A resumed job's columns were set when its state was opened; the first to come count.
                 if self.kit.encoder.set(Encoder::new(spec, self.plan.output.results.format, skipped, columns.clone())).is_ok() {
@@ -249,6 +227,7 @@ impl Dispatcher {
                 }
                 self.add_to_scope(&offers);
                 self.offering = true;
+                self.frontier.changed();
                 let told = if self.events.detail() { offers.iter().map(told).collect() } else { Vec::new() };
                 let store = self.store.clone();
                 self.replies.push(Box::pin(async move { Reply::Offered(told, store.offer(offers, Some(mark)).await) }));
@@ -287,223 +266,10 @@ impl Dispatcher {
         self.replies.push(Box::pin(async move { Reply::Told(store.put("scope", &text).await) }));
     }
 
-    // -- the store
-
-    fn ask_store(&mut self) {
-        if !self.settling && !self.settles.is_empty() {
-            self.settling = true;
-            self.frontier.drained = false;
-            let (store, batch) = (self.store.clone(), std::mem::take(&mut self.settles));
-            self.replies.push(Box::pin(async move { Reply::Settled(store.settle(batch).await.map(|_| ())) }));
-        }
-        let now = self.clock.now();
-        while let Some(Reverse((at, slot))) = self.frontier.dues.peek().copied()
-            && at <= now
-        {
-            self.frontier.dues.pop();
-            self.frontier.more = true;
-            self.frontier.refill.extend(slot);
-        }
-        if self.leasing || self.stopping.is_some() || self.stop_after.is_some() {
-            return;
-        }
-        let quiet = self.is_quiet();
-        let idle = self.in_flight < self.most && self.schedule.ready_hosts() == 0;
-        let low = self.schedule.queued() < 2 * self.most || idle;
-        let wanted = (self.frontier.more || !self.frontier.refill.is_empty()) && low && self.schedule.queued() < IN_MEMORY;
-        let ask_drained = quiet && self.input_done && self.fed.is_none() && !self.frontier.drained && !self.frontier.more;
-        if !(wanted || ask_drained) {
-            return;
-        }
-        let refill: Vec<Slot> =
-            self.frontier.refill.iter().filter(|s| self.schedule.queued_at(**s) < PER_HOST).take(256).copied().collect();
-        let mut hosts = Vec::with_capacity(refill.len());
-        for slot in refill {
-            self.frontier.refill.remove(&slot);
-            hosts.extend(self.hosts.get(&slot).and_then(|h| h.id));
-        }
-        if hosts.is_empty() && !self.frontier.more && !ask_drained {
-            return;
-        }
-        let room = IN_MEMORY.saturating_sub(self.schedule.queued());
-        let request = LeaseRequest {
-            hosts,
-            new_hosts: (4 * self.most).clamp(16, 512).min(room),
-            per_host: PER_HOST.min(room.max(1)),
-            sweep: self.frontier.sweep,
-            now: self.clock.wall(),
-        };
-        self.leasing = true;
-        self.frontier.more = false;
-        let store = self.store.clone();
-        self.replies.push(Box::pin(async move { Reply::Leased(store.lease(request).await) }));
-    }
-
-    fn replied(&mut self, reply: Reply) -> Result<(), RunError> {
-        match reply {
-            Reply::Told(r) => r.map_err(store_failed)?,
-            Reply::Settled(r) => {
-                self.settling = false;
-                match r {
-                    Err(e) if !e.is_fatal() => self.events.warn("internal", || e.to_string()),
-                    other => other.map_err(store_failed)?,
-                }
-            }
-            Reply::Offered(told, r) => {
-                self.offering = false;
-                self.frontier.drained = false;
-                let mut told = told.into_iter();
-                for offered in r.map_err(store_failed)? {
-                    if let Some((row, url, bad)) = told.next() {
-                        let (fate, message) = match &offered {
-                            Offered::New(_) => ("", String::new()),
-                            Offered::Known { first_row } => ("duplicate", format!("row {first_row} was first")),
-                            Offered::Bad => ("bad-input", bad),
-                        };
-                        if !fate.is_empty() {
-                            self.events.emit(&Event::Settled { row, url, fate: fate.into(), rows: 0, message: Some(message) });
-                        }
-                    }
-                    match offered {
-                        Offered::New(lease) => {
-                            self.pending += 1;
-                            match lease {
-                                Some(lease) => self.admit(*lease, None),
-                                None => self.frontier.more = true,
-                            }
-                        }
-                        Offered::Known { .. } => {
-                            self.tally.ended(false);
-                        }
-                        Offered::Bad => {
-                            self.tally.ended(true);
-                        }
-                    }
-                }
-            }
-            Reply::Leased(r) => {
-                self.leasing = false;
-                let leased = r.map_err(store_failed)?;
-                // The reply may be older than a settle that is on its way: then the store has not heard of all that waits.
-                self.frontier.drained = leased.drained && !self.settling && self.settles.is_empty();
-                self.frontier.sweep_waiting = leased.sweep_waiting;
-                if let Some(due) = leased.next_due {
-                    let at = self.clock.now() + self.clock.wall().until(due) + Duration::from_millis(1);
-                    self.frontier.dues.push(Reverse((at, None)));
-                }
-                let mut got = 0;
-                for host in leased.hosts {
-                    got += host.entries.len();
-                    self.take_host(host);
-                }
-                self.frontier.more |= got > 0;
-            }
-            Reply::Claimed(work, claim) => match claim.map_err(store_failed)? {
-                Claim::Yours => self.requeue(work),
-                Claim::Known { first_row } => self.skip_known(&work, first_row),
-            },
-            Reply::Named(flight, judgement, facts, named) => {
-                let now = self.clock.now();
-                self.settle_named(*flight, judgement, &facts, named, now);
-            }
-        }
-        Ok(())
-    }
-
-    fn take_host(&mut self, host: HostLease) {
-        let HostLease { id, key, named, robots, entries, more, next_due } = host;
-        if entries.is_empty() && self.schedule.find(&key).is_none() {
-            return;
-        }
-        let slot = self.host(&key);
-        let wall = self.clock.wall();
-        if let Some(due) = next_due {
-            self.frontier.dues.push(Reverse((self.clock.now() + wall.until(due) + Duration::from_millis(1), Some(slot))));
-        } else if more && !entries.is_empty() {
-            self.frontier.refill.insert(slot);
-        }
-        if let Some(state) = self.hosts.get_mut(&slot) {
-            state.id = Some(id);
-            state.named |= named;
-            if matches!(state.robots, Robots::Unknown)
-                && let Some(stored) = robots
-            {
-                state.robots = read_robots(&stored, wall);
-            }
-        }
-        self.tune(slot);
-        for lease in entries {
-            self.admit(lease, Some(slot));
-        }
-    }
-
-    /// A lease becomes work in its host's queue.
-    fn admit(&mut self, lease: Lease, at: Option<Slot>) {
-        let saved: SavedState = lease.state.as_deref().and_then(|s| serde_json::from_str(s).ok()).unwrap_or_default();
-        let target = normalise(&lease.url).and_then(|u| self.builder.target(&u, &lease.columns));
-        let target = match target {
-            Ok(t) => t,
-            Err(message) => {
-                self.give_up_lease(&lease, crate::model::Reason::BadInput, &message);
-                return;
-            }
-        };
-        let page = saved.page.or_else(|| self.kit.extractor.pager().map(|p| p.first(&target)));
-        let slot = at.unwrap_or_else(|| {
-            let slot = self.host(&HostKey::of(&target));
-            if let Some(h) = self.hosts.get_mut(&slot) {
-                h.id = Some(lease.host);
-                h.named = true;
-            }
-            slot
-        });
-        let work = Work {
-            lease: Arc::new(lease),
-            target,
-            tries: saved.tries,
-            page,
-            hop: None,
-            identity: false,
-            fresh: false,
-            named: None,
-            ended: None,
-            rows: 0,
-        };
-        self.schedule.push(slot, Item::Entry(Box::new(work)));
-    }
-
-    /// The slot of a host, with a state.
-    pub(crate) fn host(&mut self, key: &HostKey) -> Slot {
-        let slot = self.schedule.slot(key);
-        self.hosts.entry(slot).or_insert_with(|| HostState {
-            id: None,
-            named: false,
-            robots: if self.plan.request.robots { Robots::Unknown } else { Robots::Open },
-            breaker: Breaker::new(self.plan.retry.host_give_up),
-            budget: Budget::default(),
-            limit_key: self.limits.key_of(key).into(),
-            robots_tries: (0, None),
-        });
-        slot
-    }
-
-    /// Concurrency and delay of a host: its crawl delay wins over a shorter one of ours.
-    pub(crate) fn tune(&mut self, slot: Slot) {
-        let (most, delay) = self.schedule.usual();
-        let Some(h) = self.hosts.get(&slot) else { return };
-        if let Robots::Rules(rules) = &h.robots
-            && let Some(crawl_delay) = rules.crawl_delay()
-        {
-            self.schedule.tune(slot, 1, delay.max(crawl_delay));
-        } else {
-            self.schedule.tune(slot, most, delay);
-        }
-    }
-
     // -- the end
 
     /// Nothing in memory has work to do or to tell.
-    fn is_quiet(&self) -> bool {
+    pub(super) fn is_quiet(&self) -> bool {
         self.flights.is_empty() && self.replies.is_empty() && self.settles.is_empty() && self.schedule.queued() == 0
     }
 
@@ -524,16 +290,15 @@ impl Dispatcher {
         if self.is_quiet() && self.frontier.drained && !self.frontier.more && self.frontier.dues.is_empty() {
             return Ok(Some(End { finish: "done".into(), done: true }));
         }
-        if self.is_quiet()
-            && !self.frontier.drained
-            && !self.frontier.more
-            && !self.leasing
-            && self.frontier.dues.is_empty()
-            && self.frontier.sweep_waiting > 0
-            && !self.frontier.sweep
-        {
-            self.frontier.sweep = true;
-            self.frontier.more = true;
+        if self.is_quiet() && self.frontier.looked && !self.frontier.drained && self.frontier.dues.is_empty() {
+            self.frontier.looked = false;
+            if self.frontier.sweep_waiting > 0 && !self.frontier.sweep {
+                self.frontier.sweep = true;
+                self.frontier.more = true;
+            } else {
+                // Something waits that nothing here knows of: look again, without haste.
+                self.frontier.dues.push(Reverse((self.clock.now() + Duration::from_secs(1), None)));
+            }
         }
         Ok(self.deferred())
     }
@@ -714,17 +479,6 @@ impl Dispatcher {
 
 pub(crate) fn breaker_is_open(h: &HostState, now: Moment) -> bool {
     !matches!(h.breaker.state(now), crate::retry::State::Closed)
-}
-
-fn read_robots(stored: &StoredRobots, wall: Wall) -> Robots {
-    if stored.until < wall {
-        return Robots::Unknown;
-    }
-    match stored.verdict.as_str() {
-        "rules" => Robots::Rules(Box::new(Rules::parse(&stored.body))),
-        "open" => Robots::Open,
-        _ => Robots::Unknown,
-    }
 }
 
 pub(crate) fn store_failed(e: StoreError) -> RunError {

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 use url::Url;
 
-/// Longest parse of one page.
+/// Longest parse of one page on these threads.
 const PARSE_TIME: Duration = Duration::from_secs(10);
 
 /// An accepted answer with what its rows need.
@@ -73,27 +73,20 @@ fn work(kit: &Kit, tasks: &Mutex<Receiver<Task>>, done: &impl Fn(u64, Result<Par
     loop {
         let task = tasks.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(task) = task else { return };
-        let flight = task.flight;
-        let parsed = catch_unwind(AssertUnwindSafe(|| kit.parse(task))).unwrap_or_else(|_| {
-            Err(ExtractFailure {
-                reason: Reason::InternalError,
-                message: "the extraction of this page failed in a way that it should not".into(),
-            })
-        });
-        done(flight, parsed);
+        done(task.flight, kit.parse(&task, PARSE_TIME));
     }
 }
 
 impl Kit {
     /// An answer's rows, links and next page. A panic costs the one entry.
-    pub(crate) fn parse(&self, task: Task) -> Result<Parsed, ExtractFailure> {
+    pub(crate) fn parse(&self, task: &Task, within: Duration) -> Result<Parsed, ExtractFailure> {
         let message = "the extraction of this page failed in a way that it should not";
-        catch_unwind(AssertUnwindSafe(|| self.extract(&task)))
+        catch_unwind(AssertUnwindSafe(|| self.extract(task, within)))
             .unwrap_or_else(|_| Err(ExtractFailure { reason: Reason::InternalError, message: message.into() }))
     }
 
-    fn extract(&self, task: &Task) -> Result<Parsed, ExtractFailure> {
-        let end: Moment = self.clock.now() + PARSE_TIME;
+    fn extract(&self, task: &Task, within: Duration) -> Result<Parsed, ExtractFailure> {
+        let end: Moment = self.clock.now() + within;
         let late = || self.clock.now() > end;
         let page = Page {
             url: &task.url,

@@ -8,8 +8,10 @@ mod dispatcher;
 mod error;
 mod extraction;
 mod feeder;
+mod frontier;
 mod hosts;
 mod request;
+mod robots;
 mod run;
 mod settle;
 mod tally;
@@ -18,4 +20,4 @@ mod work;
 mod worker;
 
 pub use error::{RunError, exit_code};
-pub use run::{Interrupt, RunOptions, Signals, run};
+pub use run::{Interrupt, RunOptions, Signals, check, run};

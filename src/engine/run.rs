@@ -2,10 +2,11 @@
 
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::engine::RunError;
-use crate::engine::dispatcher::{Dispatcher, End, Frontier, store_failed};
+use crate::engine::dispatcher::{Dispatcher, End, store_failed};
 use crate::engine::error::exit_code;
 use crate::engine::extraction::{self, Kit};
 use crate::engine::feeder::{Fed, Feeder};
+use crate::engine::frontier::Frontier;
 use crate::engine::request::Builder;
 use crate::engine::tally::Tally;
 use crate::engine::worker::{Landing, Shop};
@@ -126,6 +127,8 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
             sweep_waiting: 0,
             sweep: false,
             dues: BinaryHeap::new(),
+            looked: false,
+            stale: false,
             refill: HashSet::new(),
         },
         leasing: false,
@@ -173,6 +176,40 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     let stats = stats?;
     events.emit(&Event::RunEnded { stats: Box::new(stats.clone()) });
     Ok(stats)
+}
+
+/// What a job's files say before anything is sent: the list can be opened and its columns fit template and fields, the
+/// authorities of `ca_file` can be read. Gives the reader's notices.
+///
+/// # Errors
+/// As [`run`] would end, state and sinks left out.
+pub fn check(plan: &Plan) -> Result<Vec<String>, RunError> {
+    let extractor = compile(plan)?;
+    Builder::new(Arc::new(plan.clone())).map_err(job)?;
+    Fetcher::new(&plan.request, &plan.network, Arc::new(SystemClock::new())).map_err(|e| job(e.to_string()))?;
+    if !matches!(plan.input.source, InputSource::File(_)) {
+        return Ok(Vec::new());
+    }
+    let mut reader = crate::input::open(&plan.input, None).map_err(|e| {
+        let (message, hint) = (e.to_string(), e.hint().map(str::to_owned));
+        if e.is_io() { RunError::Io { message, hint } } else { RunError::Input { message, hint } }
+    })?;
+    if let Some(name) = same_name(&extractor, reader.columns()) {
+        return Err(name_taken(name));
+    }
+    Ok(reader.notices())
+}
+
+/// A field that has the name of a carried column.
+pub(crate) fn same_name<'a>(extractor: &'a Extractor, columns: &[String]) -> Option<&'a str> {
+    extractor.field_names().iter().find(|f| columns.contains(f)).map(String::as_str)
+}
+
+pub(crate) fn name_taken(name: &str) -> RunError {
+    RunError::Job {
+        message: format!("extract.fields.{name}: the input has a column of that name"),
+        hint: Some("name the field otherwise".into()),
+    }
 }
 
 pub(crate) fn encoder_spec(plan: &Plan, extractor: &Extractor) -> EncoderSpec {
@@ -304,6 +341,9 @@ async fn finish(d: &mut Dispatcher, store: &Store, ended: Result<End, RunError>,
         Err(e) => (End { finish: "stopped:failure".into(), done: false }, Some(e)),
     };
     let account = store.commit().await;
+    if let Ok(account) = &account {
+        d.events.emit(&Event::Committed { account: *account });
+    }
     if let Some(e) = failed {
         let _ = store.close(None).await;
         return Err(e);

@@ -1,24 +1,21 @@
 //! What an attempt's end means for its entry, its host and its key; fates go to the store.
 
 use crate::clock::{Clock, Moment, Wall, unit};
-use crate::engine::dispatcher::{Dispatcher, Reply, add_counts};
+use crate::engine::dispatcher::{Dispatcher, add_counts};
 use crate::engine::extraction::Parsed;
+use crate::engine::frontier::Reply;
 use crate::engine::hosts::Robots;
 use crate::engine::request::Hop;
-use crate::engine::work::{Flight, Item, RobotsWork, Work};
+use crate::engine::work::{Flight, Item, Work};
 use crate::engine::worker::{Facts, Landing};
 use crate::events::Event;
 use crate::extract::{ExtractFailure, PageStep};
 use crate::model::{Class, HostKey, Outcome, Reason, SkippedRecord, mask_url, show_duration};
 use crate::retry::{self, Change, Follow, Judgement, Reach, Tried, Verdict, Whose};
-use crate::robots::{self, RobotsVerdict};
 use crate::schedule::Slot;
-use crate::store::{Lease, Settle, StoredRobots};
+use crate::store::{Lease, Settle};
 use std::time::Duration;
 use url::Url;
-
-/// How long a robots.txt is good for (RFC 9309 2.4).
-const ROBOTS_FOR: Duration = Duration::from_secs(24 * 3600);
 
 impl Dispatcher {
     /// Takes what a worker or an extraction thread tells.
@@ -142,7 +139,7 @@ impl Dispatcher {
         }
     }
 
-    fn unblock(&mut self) {
+    pub(super) fn unblock(&mut self) {
         if self.blocked {
             self.blocked = false;
             self.schedule.wake_blocked();
@@ -150,7 +147,7 @@ impl Dispatcher {
     }
 
     /// Tells the host's breaker.
-    fn reached(&mut self, slot: Slot, entry: i64, reach: Reach, now: Moment) {
+    pub(super) fn reached(&mut self, slot: Slot, entry: i64, reach: Reach, now: Moment) {
         let Some(host) = self.hosts.get_mut(&slot) else { return };
         let name = self.schedule.key(slot).map(ToString::to_string).unwrap_or_default();
         match reach {
@@ -207,7 +204,7 @@ impl Dispatcher {
     }
 
     /// Everything but an accepted answer.
-    fn judged(&mut self, flight: Flight, judgement: Judgement, facts: &Facts, now: Moment) {
+    pub(super) fn judged(&mut self, flight: Flight, judgement: Judgement, facts: &Facts, now: Moment) {
         let said = match &judgement {
             Judgement::Redirect { .. } => "redirect".into(),
             Judgement::Refused { reason, .. } => reason.code(),
@@ -254,8 +251,10 @@ impl Dispatcher {
             Verdict::Take => {}
             Verdict::Follow { to, follow } => self.follow(work, first_of_hops, to, follow),
             Verdict::Hold { .. } => {
+                // Behind the others: they tell whether it is the key that is refused or this entry alone.
                 work.hop = None;
-                self.requeue(work);
+                let at = self.slot_of(&work);
+                self.schedule.push(at, Item::Entry(work));
             }
             Verdict::Again { after, sweep, charged, identity, fresh } => {
                 self.events.emit_detail(|| Event::RetryScheduled {
@@ -289,7 +288,7 @@ impl Dispatcher {
     }
 
     /// A key is held: told once an event, kept in the state.
-    fn held(&mut self, key: &str, change: &crate::limit::HoldChange, status: u16, from: &'static str) {
+    pub(super) fn held(&mut self, key: &str, change: &crate::limit::HoldChange, status: u16, from: &'static str) {
         let until = self.clock.wall().plus(change.wait);
         if change.new_event {
             self.tally.waited("hold", change.wait);
@@ -326,14 +325,19 @@ impl Dispatcher {
         }
     }
 
-    /// Back to the front of its host's queue.
-    pub(crate) fn requeue(&mut self, work: Box<Work>) {
+    /// The host of the work's next request.
+    fn slot_of(&mut self, work: &Work) -> Slot {
         let url = match (&work.hop, self.kit.extractor.pager(), &work.page) {
             (Some(hop), _, _) => hop.url.clone(),
             (None, Some(pager), Some(page)) => pager.request(&work.target, page).url,
             _ => work.target.clone(),
         };
-        let slot = self.host(&HostKey::of(&url));
+        self.host(&HostKey::of(&url))
+    }
+
+    /// Back to the front of its host's queue.
+    pub(crate) fn requeue(&mut self, work: Box<Work>) {
+        let slot = self.slot_of(&work);
         self.schedule.push_front(slot, Item::Entry(work));
     }
 
@@ -459,6 +463,7 @@ impl Dispatcher {
         let entry = work.lease.entry;
         match parsed.step {
             Some(PageStep::More(page)) => {
+                self.warn_of_other_origin(&work, &page);
                 work.page = Some(page);
                 work.tries = retry::Tries::default();
                 work.hop = None;
@@ -466,11 +471,7 @@ impl Dispatcher {
                 self.settles.push(Settle::Page { entry, rows: parsed.rows, state, discovered: parsed.discovered });
                 self.requeue(work);
             }
-            step => {
-                if let Some(PageStep::End { warning: Some(code), .. }) = step {
-                    self.events
-                        .warn(code, || format!("the paging of {} came back to what it had; it ended there", mask_url(&work.lease.url)));
-                }
+            _ => {
                 let rows = work.rows;
                 self.settles.push(Settle::Result { entry, rows: parsed.rows, discovered: parsed.discovered });
                 self.fetched += 1;
@@ -480,6 +481,21 @@ impl Dispatcher {
         }
         if self.most < self.shop.most && self.tally.ended.is_multiple_of(50) {
             self.most += 1;
+        }
+    }
+
+    /// A next page elsewhere is asked for without anything that the operator set.
+    fn warn_of_other_origin(&self, work: &Work, page: &crate::extract::PageState) {
+        let set = self.plan.auth.is_some() || !self.plan.request.headers.is_empty();
+        let Some(next) = self.kit.extractor.pager().map(|p| p.request(&work.target, page).url) else { return };
+        if set && next.origin() != work.target.origin() {
+            self.events.warn("other-origin", || {
+                format!(
+                    "the next page {} is at another origin than {}: it is asked for without the job's credentials and headers",
+                    mask_url(next.as_str()),
+                    mask_url(&work.lease.url)
+                )
+            });
         }
     }
 
@@ -558,6 +574,9 @@ impl Dispatcher {
     fn fate(&mut self, lease: &Lease, host: &str, fate: &str, rows: u64, skipped: Option<&str>) {
         self.pending = self.pending.saturating_sub(1);
         self.tally.ended(skipped.is_some());
+        if !self.neighbours.is_empty() {
+            self.neighbours.values_mut().for_each(|n| n.settled(lease.entry.0));
+        }
         self.tally.host(host, |h| if skipped.is_some() { h.skipped += 1 } else { h.results += 1 });
         self.events.emit_detail(|| Event::Settled {
             row: lease.row,
@@ -571,7 +590,7 @@ impl Dispatcher {
     fn tell(&self, flight: &Flight, outcome: &str, facts: &Facts) {
         if facts.connected {
             self.events.emit_detail(|| Event::Connected {
-                host: HostKey::of(&flight.url).to_string(),
+                host: HostKey::of(&flight.url).as_str().to_owned(),
                 remote: facts.remote.map(|a| a.to_string()),
             });
         }
@@ -592,105 +611,6 @@ impl Dispatcher {
                 message: facts.message.clone(),
             }
         });
-    }
-
-    // -- robots.txt
-
-    fn robots_came(&mut self, flight: Flight, outcome: &Outcome, facts: &Facts, now: Moment) {
-        let Item::Robots(robots_work) = &flight.item else { return };
-        let slot = self.host(&robots_work.of);
-        let wall = self.clock.wall();
-        let method = http::Method::GET;
-        let judgement = retry::classify(outcome, &self.shop.ctx(wall, &robots_work.url, &method));
-        if let Judgement::Refused { asked, from, .. } = &judgement {
-            let change = self.limits.refused(&flight.limit_key, now, flight.started, *asked, unit(self.seed, 0, robots_work.hops));
-            self.held(&flight.limit_key.clone(), &change, facts.status.unwrap_or(0), from.as_str());
-        } else if facts.status.is_some() {
-            self.limits.succeeded(&flight.limit_key, flight.started, now);
-            self.unblock();
-        }
-        match robots::decide(outcome, robots_work.hops, self.plan.crawl.is_some()) {
-            RobotsVerdict::Rules(rules) => {
-                let body = match outcome {
-                    Outcome::Answer(a) => a.body.clone(),
-                    Outcome::Failure(_) => Vec::new(),
-                };
-                self.robots_known(slot, Robots::Rules(Box::new(rules)), "rules", body);
-            }
-            RobotsVerdict::AllowAll => self.robots_known(slot, Robots::Open, "open", Vec::new()),
-            RobotsVerdict::Redirect => {
-                let to = match outcome {
-                    Outcome::Answer(a) => retry::redirect_target(&a.headers, &robots_work.url).ok(),
-                    Outcome::Failure(_) => None,
-                };
-                let Some(to) = to else {
-                    self.robots_known(slot, Robots::Open, "open", Vec::new());
-                    return;
-                };
-                let at = self.host(&HostKey::of(&to));
-                let next = RobotsWork { of: robots_work.of.clone(), url: to, hops: robots_work.hops + 1 };
-                self.schedule.push_front(at, Item::Robots(Box::new(next)));
-                self.schedule.wake(at);
-            }
-            RobotsVerdict::Park { why } => self.robots_parked(slot, &why, now),
-            RobotsVerdict::EntryFailure => {
-                // The failure is the entry's own, with its reason and attempts.
-                if let Some(h) = self.hosts.get_mut(&slot) {
-                    h.robots = Robots::Unknown;
-                }
-                let first = self.schedule.take_first(slot, |i| matches!(i, Item::Entry(_)));
-                self.schedule.wake(slot);
-                if let Some(Item::Entry(work)) = first {
-                    self.reached(slot, work.lease.entry.0, facts.reach, now);
-                    let own = Flight {
-                        item: Item::Entry(work),
-                        slot,
-                        url: flight.url.clone(),
-                        permit: None,
-                        limit_key: flight.limit_key.clone(),
-                        ..flight
-                    };
-                    self.judged(own, judgement, facts, now);
-                }
-            }
-        }
-    }
-
-    fn robots_known(&mut self, slot: Slot, robots: Robots, verdict: &str, body: Vec<u8>) {
-        if let Some(h) = self.hosts.get_mut(&slot) {
-            h.robots = robots;
-            h.robots_tries = (0, None);
-            if let Some(id) = h.id {
-                let stored = StoredRobots { verdict: verdict.to_owned(), body, until: self.clock.wall().plus(ROBOTS_FOR) };
-                let store = self.store.clone();
-                self.replies.push(Box::pin(async move { Reply::Told(store.put_host(id, stored).await) }));
-            }
-        }
-        self.tune(slot);
-        self.schedule.wake(slot);
-    }
-
-    /// 5xx and the like: asked again after 1, 5 and 30 minutes, until `host_give_up`.
-    fn robots_parked(&mut self, slot: Slot, why: &str, now: Moment) {
-        let Some(h) = self.hosts.get_mut(&slot) else { return };
-        let (times, since) = h.robots_tries;
-        let since = since.unwrap_or(now);
-        if now.since(since) >= self.plan.retry.host_give_up {
-            h.robots = Robots::GivenUp;
-        } else {
-            let wait = robots::reask(times + 1);
-            let give_up = since + self.plan.retry.host_give_up;
-            let until = (now + wait).min(give_up);
-            h.robots = Robots::Parked { until, times: times + 1, since };
-            let host = self.schedule.key(slot).map(ToString::to_string).unwrap_or_default();
-            self.events.warn("robots-unavailable", || format!("{host}: {why}; its entries wait"));
-            self.events.emit(&Event::HostParked {
-                host,
-                why: "robots",
-                wait_ms: u64::try_from(until.since(now).as_millis()).unwrap_or(u64::MAX),
-            });
-        }
-        self.schedule.wake(slot);
     }
 }
 

@@ -19,7 +19,6 @@ impl Dispatcher {
     /// Starts as many attempts as may be started now.
     pub(crate) fn take_turns(&mut self) {
         self.next_turn = Moment::FAR;
-        self.waits_on = None;
         while self.has_room() {
             if self.plan.crawl.as_ref().and_then(|c| c.max_pages).is_some_and(|n| self.fetched + self.entries_under_way() >= n) {
                 return;
@@ -58,7 +57,10 @@ impl Dispatcher {
                 Turn::Dropped(slot, item) => self.dropped(slot, item, now),
                 Turn::Instead(slot) => self.ask_robots(slot, permit, now),
                 Turn::Send(slot, Item::Robots(robots)) => self.send_robots(slot, robots, permit, now),
-                Turn::Send(slot, Item::Entry(work)) => self.send_entry(slot, work, permit, now),
+                Turn::Send(slot, Item::Entry(work)) => {
+                    self.waits_on = None;
+                    self.send_entry(slot, work, permit, now);
+                }
             }
         }
     }
@@ -244,9 +246,7 @@ fn admit(
         return None;
     }
     let verdict = limits.next_at(limit_key, now);
-    if waits_on.is_none() {
-        *waits_on = Some(words(verdict.why, key.authority()));
-    }
+    *waits_on = Some(words(verdict.why, key.authority()));
     if verdict.at == Moment::FAR {
         *blocked = true;
         return Some(Gate::Blocked);

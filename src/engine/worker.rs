@@ -6,18 +6,22 @@ use crate::engine::extraction::{Kit, Parsed, Task};
 use crate::extract::{ExtractFailure, PageState};
 use crate::fetch::{Fetcher, Request};
 use crate::model::plan::Plan;
-use crate::model::{Outcome, Sent};
+use crate::model::{Outcome, Reason, Sent};
 use crate::retry::{self, Judgement, Reach};
 use crate::store::Lease;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::time::Duration;
 use tokio::sync::mpsc::Sender;
 use url::Url;
 
 /// A body up to this size is parsed where it arrived, in well under a millisecond and with its bytes still in the cache; a
 /// larger one goes to the extraction threads, so that it stops no other attempt.
 const AT_ONCE: usize = 32 << 10;
+
+/// A small one that takes longer all the same goes there too and begins anew.
+const AT_ONCE_TIME: Duration = Duration::from_millis(50);
 
 /// What an attempt tells the dispatcher.
 pub(crate) enum Landing {
@@ -63,7 +67,7 @@ impl Facts {
                 headers_at: Some(a.headers_at),
                 unsent: false,
                 remote: a.remote,
-                connected: a.connected,
+                connected: !a.reused,
                 wire_bytes: a.wire_bytes,
                 body_bytes: a.body.len() as u64,
                 ended,
@@ -133,9 +137,11 @@ impl Shop {
                     links: parse.links,
                 };
                 if task.answer.body.len() <= AT_ONCE {
-                    let parsed = self.kit.parse(task);
-                    let _ = self.to.send(Landing::Done(flight, facts, Box::new(parsed))).await;
-                    return;
+                    let parsed = self.kit.parse(&task, AT_ONCE_TIME);
+                    if !matches!(&parsed, Err(e) if e.reason == Reason::ParseTimeout) {
+                        let _ = self.to.send(Landing::Done(flight, facts, Box::new(parsed))).await;
+                        return;
+                    }
                 }
                 // `Fetched` has to arrive before `Parsed`.
                 if self.to.send(Landing::Fetched(flight, facts)).await.is_err() {
@@ -145,7 +151,7 @@ impl Shop {
                     Ok(()) => return,
                     Err(_) => Landing::Parsed(
                         flight,
-                        Err(ExtractFailure { reason: crate::model::Reason::InternalError, message: "extraction has ended".into() }),
+                        Err(ExtractFailure { reason: Reason::InternalError, message: "extraction has ended".into() }),
                     ),
                 }
             }

@@ -26,7 +26,7 @@ const CHUNK: usize = 8 * 1024;
 pub(super) fn parse(text: &str, late: &dyn Fn() -> bool) -> Result<Html, ExtractFailure> {
     let opts =
         ParseOpts { tree_builder: TreeBuilderOpts { scripting_enabled: false, ..TreeBuilderOpts::default() }, ..ParseOpts::default() };
-    let mut parser = parse_document(WatchingSink::new(), opts);
+    let mut parser = parse_document(WatchingSink::sized(text.len()), opts);
     let most_nodes = MAX_NODES.min(text.len() + 10_000);
     let mut quiet = Quiet::default();
     let mut at = 0;

@@ -30,10 +30,20 @@ pub(super) struct WatchingSink {
 }
 
 impl WatchingSink {
+    #[cfg(test)]
     pub(super) fn new() -> Self {
+        Self::sized(1024)
+    }
+
+    pub(super) fn sized(bytes: usize) -> Self {
+        let nodes = (bytes / 16).clamp(64, 1 << 15);
+        let mut html = Html::new_document();
+        html.tree = ego_tree::Tree::with_capacity(scraper::Node::Document, nodes);
+        let mut depths = Vec::with_capacity(nodes / 2);
+        depths.push(0);
         Self {
-            inner: HtmlTreeSink::new(Html::new_document()),
-            depths: RefCell::new(vec![0]),
+            inner: HtmlTreeSink::new(html),
+            depths: RefCell::new(depths),
             deepest: Cell::new(0),
             moved: Cell::new(0),
             calls: Cell::new(0),

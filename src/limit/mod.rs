@@ -3,14 +3,13 @@
 //! A key is a host name or the whole job. Three things speak about it, and all must agree ([`Limits::take`] takes of all or
 //! of none): the *guard* of each window, which is promise P2 (`window`, with its proof), *pacing*, which spreads a quota over
 //! its window (`pace`, governor's GCRA), and the *hold* after a server's refusal, which is promise P3 (`hold`). `save` carries
-//! windows across restarts; [`Poison`] finds the one entry that is refused whatever its key does.
+//! windows across restarts.
 //!
 //! Deciders: told the time and the jitter, they return a decision; [`Limits`] is `Send` and wants one owner.
 
 mod hold;
 mod limits;
 mod pace;
-mod poison;
 mod save;
 #[cfg(test)]
 mod sim;
@@ -20,5 +19,4 @@ mod window;
 
 pub use hold::HoldChange;
 pub use limits::{Limits, Permit, Verdict, Why};
-pub use poison::{POISON_AT, Poison};
 pub use save::{SaveMark, SavedKey, SavedWindow};

@@ -26,10 +26,10 @@ pub struct Answer {
     pub headers_at: Moment,
     /// Who answered; `None` through a proxy of unknown address.
     pub remote: Option<SocketAddr>,
+    /// The connection had served an earlier request.
+    pub reused: bool,
     /// Bytes of the body on the wire, before decoding.
     pub wire_bytes: u64,
-    /// A connection was made for it.
-    pub connected: bool,
     /// Oddities worth a counted warning, as stable codes (`unknown-coding`, `length-unknown`).
     pub warnings: Vec<&'static str>,
 }

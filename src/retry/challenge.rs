@@ -23,8 +23,7 @@ const SMALL: usize = 64 * 1024;
 
 /// One of these stands in every page that the rules below know, so that ordinary pages cost one quick scan.
 static MARKS: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    Regex::new("/cdn-cgi/challenge-platform/|_Incapsula_Resource|captcha|(?i-u)pardon our interruption|/sorry/|unusual traffic|turnstile")
-        .ok()
+    Regex::new("/cdn-cgi/challenge-platform/|_Incapsula_Resource|captcha|Pardon Our Interruption|/sorry/|unusual traffic|turnstile").ok()
 });
 
 /// `<title>Just a moment...</title>`, or any element that begins so.

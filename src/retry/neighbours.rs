@@ -14,7 +14,7 @@ pub struct Neighbours {
     refused: Latest,
     /// Latest refusals that came while others were refused too.
     joint: Latest,
-    /// Each entry's earlier refusal; entries leave when they settle.
+    /// Each entry's first refusal since others were refused too; entries leave when they settle.
     earlier: HashMap<i64, Moment>,
 }
 
@@ -32,11 +32,16 @@ impl Neighbours {
             (None, _) => true,
             (Some(_), None) => false,
         };
-        let whose = match self.earlier.insert(entry, now) {
+        let before = self.earlier.get(&entry).copied();
+        let whose = match before {
             Some(before) if !alone || self.joint.but(entry).is_some_and(|at| at >= before) => Whose::Others,
             Some(before) if self.succeeded.but(entry).is_some_and(|sent| sent > before) => Whose::Own,
             _ => Whose::Key,
         };
+        // It stays as it was while refusals are its own: the last entry of a key has no others any more to tell by.
+        if before.is_none() || whose == Whose::Others {
+            self.earlier.insert(entry, now);
+        }
         self.refused.put(entry, now);
         if !alone {
             self.joint.put(entry, now);
@@ -112,6 +117,16 @@ mod tests {
         assert_eq!(n.refused(1, at(20)), Whose::Key);
         n.succeeded(1, at(25));
         assert_eq!(n.refused(1, at(30)), Whose::Key);
+    }
+
+    #[test]
+    fn the_last_entry_of_a_key_is_told_by_what_succeeded_before() {
+        let mut n = Neighbours::default();
+        assert_eq!(n.refused(1, at(0)), Whose::Key);
+        n.succeeded(2, at(5));
+        for t in 1..=5 {
+            assert_eq!(n.refused(1, at(t * 10)), Whose::Own, "{t}");
+        }
     }
 
     #[test]

@@ -49,8 +49,8 @@ fn ans(status: u16, headers: &[(&'static str, &str)], body: &str) -> Outcome {
         body: body.into(),
         headers_at: Moment::ZERO,
         remote: None,
+        reused: false,
         wire_bytes: 0,
-        connected: false,
         warnings: Vec::new(),
     })
 }

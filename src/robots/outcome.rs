@@ -95,8 +95,8 @@ mod tests {
             body: b"User-agent: *\nDisallow: /x".to_vec(),
             headers_at: Moment::ZERO,
             remote: None,
+            reused: false,
             wire_bytes: 0,
-            connected: false,
             warnings: Vec::new(),
         })
     }

@@ -185,10 +185,10 @@ fn a_proxy_that_rests_is_not_asked_and_another_one_takes_over() {
 
 #[test]
 fn a_407_is_the_proxys_and_five_in_a_row_end_it() {
-    let proxy = Origin::start(|_| Reply::status(407));
+    let proxy = Origin::start(|_| Reply::status(407).after(ms(500)));
     let job = Job::over((0..8).map(|i| format!("http://site.example.com/{i}"))).set("request.proxy", &format!("{:?}", proxy.url("")));
     let run = job.run().expect(75);
-    assert!((5..=8).contains(&proxy.arrivals()), "{} requests", proxy.arrivals());
+    assert!((5..=8).contains(&proxy.arrivals()), "{} requests\n{}", proxy.arrivals(), run.err);
     let stats = job.stats();
     assert_eq!((stats["pending"].as_u64(), stats["skipped"].as_u64(), stats["finish"].as_str()), (Some(8), Some(0), Some("deferred")));
     assert!(run.err.contains(&format!("127.0.0.1:{}", proxy.port)) && run.err.contains("not asked again"), "{}", run.err);

@@ -1,0 +1,292 @@
+//! The dispatcher's talk with the store: what is leased, settled and offered, and what is known of the frontier on disk.
+
+use crate::clock::{Clock, Moment, Wall};
+use crate::engine::RunError;
+use crate::engine::dispatcher::{Dispatcher, IN_MEMORY, PER_HOST, store_failed};
+use crate::engine::hosts::{HostState, Robots};
+use crate::engine::work::{Flight, Item, SavedState, Work};
+use crate::engine::worker::Facts;
+use crate::events::Event;
+use crate::model::{HostKey, normalise};
+use crate::retry::{Breaker, Budget, Judgement};
+use crate::robots::Rules;
+use crate::schedule::Slot;
+use crate::store::{Claim, HostLease, Lease, LeaseRequest, Leased, Offered, StoreError, StoredRobots};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+/// What the store answered.
+pub(crate) enum Reply {
+    /// Of the records offered, where single ones are told, too: row, masked address, what is wrong with it.
+    Offered(Vec<(u64, String, String)>, Result<Vec<Offered>, StoreError>),
+    Leased(Result<Leased, StoreError>),
+    Settled(Result<(), StoreError>),
+    /// Whether the operator named the host of an entry that the network policy refused.
+    Named(Box<Flight>, Judgement, Facts, bool),
+    /// What a redirect of a crawl leads to: a new address that is the entry's now, or one that is known.
+    Claimed(Box<Work>, Result<Claim, StoreError>),
+    Told(Result<(), StoreError>),
+}
+
+/// What is known of the frontier on disk.
+pub(crate) struct Frontier {
+    /// Something may be leased.
+    pub more: bool,
+    /// The last lease said that nothing waits, and nothing was added since.
+    pub drained: bool,
+    /// Entries that wait for the final sweep.
+    pub sweep_waiting: u64,
+    /// The final sweep has begun.
+    pub sweep: bool,
+    /// When waiting entries become due, and at which host in memory.
+    pub dues: BinaryHeap<Reverse<(Moment, Option<Slot>)>>,
+    /// The last lease gave nothing, and nothing was added or became due since.
+    pub looked: bool,
+    /// Something was sent to the store beside the lease that is under way: what that says of the end does not count.
+    pub stale: bool,
+    /// Hosts in memory that may have more on disk. The store hands out other hosts by itself, these only by name.
+    pub refill: HashSet<Slot>,
+}
+
+impl Frontier {
+    /// Something was added or may have become ready: what the last lease said of the end does not count any more.
+    pub(crate) fn changed(&mut self) {
+        self.drained = false;
+        self.looked = false;
+        self.stale = true;
+    }
+}
+
+impl Dispatcher {
+    pub(super) fn ask_store(&mut self) {
+        if !self.settling && !self.settles.is_empty() {
+            self.settling = true;
+            self.frontier.changed();
+            let (store, batch) = (self.store.clone(), std::mem::take(&mut self.settles));
+            self.replies.push(Box::pin(async move { Reply::Settled(store.settle(batch).await.map(|_| ())) }));
+        }
+        let now = self.clock.now();
+        while let Some(Reverse((at, slot))) = self.frontier.dues.peek().copied()
+            && at <= now
+        {
+            self.frontier.dues.pop();
+            self.frontier.changed();
+            self.frontier.more = true;
+            self.frontier.refill.extend(slot);
+        }
+        if self.leasing || self.stopping.is_some() || self.stop_after.is_some() {
+            return;
+        }
+        let quiet = self.is_quiet();
+        let idle = self.in_flight < self.most && self.schedule.ready_hosts() == 0;
+        let low = self.schedule.queued() < 2 * self.most || idle;
+        let wanted = (self.frontier.more || !self.frontier.refill.is_empty()) && low && self.schedule.queued() < IN_MEMORY;
+        let ask_drained =
+            quiet && self.input_done && self.fed.is_none() && !self.frontier.drained && !self.frontier.more && !self.frontier.looked;
+        if !(wanted || ask_drained) {
+            return;
+        }
+        let refill: Vec<Slot> =
+            self.frontier.refill.iter().filter(|s| self.schedule.queued_at(**s) < PER_HOST).take(256).copied().collect();
+        let mut hosts = Vec::with_capacity(refill.len());
+        for slot in refill {
+            self.frontier.refill.remove(&slot);
+            hosts.extend(self.hosts.get(&slot).and_then(|h| h.id));
+        }
+        if hosts.is_empty() && !self.frontier.more && !ask_drained {
+            return;
+        }
+        let room = IN_MEMORY.saturating_sub(self.schedule.queued());
+        let request = LeaseRequest {
+            hosts,
+            new_hosts: (4 * self.most).clamp(16, 512).min(room),
+            per_host: PER_HOST.min(room.max(1)),
+            sweep: self.frontier.sweep,
+            now: self.clock.wall(),
+        };
+        self.leasing = true;
+        self.frontier.stale = self.settling || self.offering;
+        self.frontier.more = false;
+        let store = self.store.clone();
+        self.replies.push(Box::pin(async move { Reply::Leased(store.lease(request).await) }));
+    }
+
+    pub(super) fn replied(&mut self, reply: Reply) -> Result<(), RunError> {
+        match reply {
+            Reply::Told(r) => r.map_err(store_failed)?,
+            Reply::Settled(r) => {
+                self.settling = false;
+                match r {
+                    Err(e) if !e.is_fatal() => self.events.warn("internal", || e.to_string()),
+                    other => other.map_err(store_failed)?,
+                }
+            }
+            Reply::Offered(told, r) => {
+                self.offering = false;
+                self.frontier.changed();
+                let mut told = told.into_iter();
+                for offered in r.map_err(store_failed)? {
+                    if let Some((row, url, bad)) = told.next() {
+                        self.tell_of_record(&offered, row, url, bad);
+                    }
+                    match offered {
+                        Offered::New(lease) => {
+                            self.pending += 1;
+                            match lease {
+                                Some(lease) => self.admit(*lease, None),
+                                None => self.frontier.more = true,
+                            }
+                        }
+                        Offered::Known { .. } => {
+                            self.tally.ended(false);
+                        }
+                        Offered::Bad => {
+                            self.tally.ended(true);
+                        }
+                    }
+                }
+            }
+            Reply::Leased(r) => {
+                self.leasing = false;
+                let leased = r.map_err(store_failed)?;
+                // The reply may be older than a settle or an offer: then the store had not heard of all that waits.
+                let fresh = !self.frontier.stale && self.settles.is_empty();
+                self.frontier.drained = leased.drained && fresh;
+                self.frontier.sweep_waiting = leased.sweep_waiting;
+                if let Some(due) = leased.next_due {
+                    let at = self.clock.now() + self.clock.wall().until(due) + Duration::from_millis(1);
+                    self.frontier.dues.push(Reverse((at, None)));
+                }
+                let mut got = 0;
+                for host in leased.hosts {
+                    got += host.entries.len();
+                    self.take_host(host);
+                }
+                self.frontier.more |= got > 0;
+                self.frontier.looked = got == 0 && fresh;
+            }
+            Reply::Claimed(work, claim) => match claim.map_err(store_failed)? {
+                Claim::Yours => self.requeue(work),
+                Claim::Known { first_row } => self.skip_known(&work, first_row),
+            },
+            Reply::Named(flight, judgement, facts, named) => {
+                let now = self.clock.now();
+                self.settle_named(*flight, judgement, &facts, named, now);
+            }
+        }
+        Ok(())
+    }
+
+    /// A record that ended without a request.
+    fn tell_of_record(&self, offered: &Offered, row: u64, url: String, bad: String) {
+        let (fate, message) = match offered {
+            Offered::New(_) => return,
+            Offered::Known { first_row } => ("duplicate", format!("row {first_row} was first")),
+            Offered::Bad => ("bad-input", bad),
+        };
+        self.events.emit(&Event::Settled { row, url, fate: fate.to_owned(), rows: 0, message: Some(message) });
+    }
+
+    fn take_host(&mut self, host: HostLease) {
+        let HostLease { id, key, named, robots, entries, more, next_due } = host;
+        if entries.is_empty() && self.schedule.find(&key).is_none() {
+            return;
+        }
+        let slot = self.host(&key);
+        let wall = self.clock.wall();
+        if let Some(due) = next_due {
+            self.frontier.dues.push(Reverse((self.clock.now() + wall.until(due) + Duration::from_millis(1), Some(slot))));
+        } else if more && !entries.is_empty() {
+            self.frontier.refill.insert(slot);
+        }
+        if let Some(state) = self.hosts.get_mut(&slot) {
+            state.id = Some(id);
+            state.named |= named;
+            if matches!(state.robots, Robots::Unknown)
+                && let Some(stored) = robots
+            {
+                state.robots = read_robots(&stored, wall);
+            }
+        }
+        self.tune(slot);
+        for lease in entries {
+            self.admit(lease, Some(slot));
+        }
+    }
+
+    /// A lease becomes work in its host's queue.
+    fn admit(&mut self, lease: Lease, at: Option<Slot>) {
+        let saved: SavedState = lease.state.as_deref().and_then(|s| serde_json::from_str(s).ok()).unwrap_or_default();
+        let target = normalise(&lease.url).and_then(|u| self.builder.target(&u, &lease.columns));
+        let target = match target {
+            Ok(t) => t,
+            Err(message) => {
+                self.give_up_lease(&lease, crate::model::Reason::BadInput, &message);
+                return;
+            }
+        };
+        let page = saved.page.or_else(|| self.kit.extractor.pager().map(|p| p.first(&target)));
+        let slot = at.unwrap_or_else(|| {
+            let slot = self.host(&HostKey::of(&target));
+            if let Some(h) = self.hosts.get_mut(&slot) {
+                h.id = Some(lease.host);
+                h.named = true;
+            }
+            slot
+        });
+        let work = Work {
+            lease: Arc::new(lease),
+            target,
+            tries: saved.tries,
+            page,
+            hop: None,
+            identity: false,
+            fresh: false,
+            named: None,
+            ended: None,
+            rows: 0,
+        };
+        self.schedule.push(slot, Item::Entry(Box::new(work)));
+    }
+
+    /// The slot of a host, with a state.
+    pub(crate) fn host(&mut self, key: &HostKey) -> Slot {
+        let slot = self.schedule.slot(key);
+        self.hosts.entry(slot).or_insert_with(|| HostState {
+            id: None,
+            named: false,
+            robots: if self.plan.request.robots { Robots::Unknown } else { Robots::Open },
+            breaker: Breaker::new(self.plan.retry.host_give_up),
+            budget: Budget::default(),
+            limit_key: self.limits.key_of(key).into(),
+            robots_tries: (0, None),
+        });
+        slot
+    }
+
+    /// Concurrency and delay of a host: its crawl delay wins over a shorter one of ours.
+    pub(crate) fn tune(&mut self, slot: Slot) {
+        let (most, delay) = self.schedule.usual();
+        let Some(h) = self.hosts.get(&slot) else { return };
+        if let Robots::Rules(rules) = &h.robots
+            && let Some(crawl_delay) = rules.crawl_delay()
+        {
+            self.schedule.tune(slot, 1, delay.max(crawl_delay));
+        } else {
+            self.schedule.tune(slot, most, delay);
+        }
+    }
+}
+
+fn read_robots(stored: &StoredRobots, wall: Wall) -> Robots {
+    if stored.until < wall {
+        return Robots::Unknown;
+    }
+    match stored.verdict.as_str() {
+        "rules" => Robots::Rules(Box::new(Rules::parse(&stored.body))),
+        "open" => Robots::Open,
+        _ => Robots::Unknown,
+    }
+}
