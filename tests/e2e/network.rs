@@ -1,7 +1,7 @@
 //! The way out: network policy, proxies, name servers, TLS, HTTP/2.
 
 use crate::support::origin::Setup;
-use crate::support::{Gleaner, Job, Origin, Reply, Req, page};
+use crate::support::{Gleaner, Job, Origin, Reply, Req, ms, page};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
