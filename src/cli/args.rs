@@ -1,6 +1,6 @@
 //! The flags and arguments, as `--help` shows them.
 
-use crate::cli::values;
+use crate::cli::{values, wire};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -84,13 +84,13 @@ pub(crate) struct Network {
     #[arg(long, global = true, value_name = "N")]
     pub(crate) seed: Option<u64>,
     /// Use IP for HOST at PORT; `*` is every host (repeatable)
-    #[arg(long, global = true, value_name = "HOST:PORT:IP", value_parser = values::resolve)]
+    #[arg(long, global = true, value_name = "HOST:PORT:IP", value_parser = wire::parse_resolve)]
     pub(crate) resolve: Vec<(String, u16, IpAddr)>,
     /// Ask this name server instead of the system's (repeatable)
-    #[arg(long, global = true, value_name = "IP:PORT", value_parser = values::dns_server)]
+    #[arg(long, global = true, value_name = "IP:PORT", value_parser = wire::parse_dns_server)]
     pub(crate) dns_server: Vec<SocketAddr>,
     /// Allow addresses of this network, private ones too (repeatable)
-    #[arg(long, global = true, value_name = "CIDR", value_parser = values::allow_net)]
+    #[arg(long, global = true, value_name = "CIDR", value_parser = wire::parse_allow_net)]
     pub(crate) allow_net: Vec<(IpAddr, u8)>,
     /// Trust the authorities in this PEM file too
     #[arg(long, global = true, value_name = "FILE")]

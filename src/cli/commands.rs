@@ -31,9 +31,7 @@ pub(crate) fn run(cli: Cli, out: &Output) -> Result<Exit, Failure> {
 
 fn run_job(global: &Global, out: &Output, args: &Run) -> Result<Exit, Failure> {
     let job = wire::load(&args.job, &Settings::of_global(global)?)?;
-    if job.plan.output.results.place == SinkPlace::Stdout {
-        out.warning("rows on standard output are written at least once: after a kill some may come twice");
-    }
+    warn_of_stdout(out, &job.plan);
     start(global, out, job.plan, args.fresh, args.yes)
 }
 
@@ -74,12 +72,17 @@ fn run_flags(global: &Global, out: &Output, mut settings: Settings, common: &Com
         if common.skipped.is_none() {
             plan.output.skipped = None;
         }
-        // Typed addresses are soon asked for again; a list on stdout is what one may wish to go on with.
-        if !matches!(&plan.input.source, InputSource::Urls(urls) if urls.len() < 20) || plan.crawl.is_some() {
-            out.notice("rows go to standard output and nothing is kept: with -o FILE the same command goes on where it stopped");
-        }
+        out.notice("rows go to standard output and nothing else is kept: with -o FILE the same command goes on where it stopped");
     }
+    warn_of_stdout(out, &plan);
     start(global, out, plan, common.fresh, common.yes)
+}
+
+/// A pipe cannot be cut back to its last commit (contract, *Streams that die*).
+fn warn_of_stdout(out: &Output, plan: &Plan) {
+    if plan.output.results.place == SinkPlace::Stdout {
+        out.warning("rows on standard output come at least once: after a kill and a new start some come again");
+    }
 }
 
 fn save_job(out: &Output, settings: &Settings, job: &Path) -> Result<Exit, Failure> {
@@ -208,7 +211,13 @@ fn state_of(global: &Global, job: &Path) -> Result<PathBuf, Failure> {
     if beside.is_dir() {
         return Ok(beside);
     }
-    match wire::load(job, &Settings::of_global(global)?)?.plan.state {
+    if fetch::is_results(job) {
+        let message = format!("{} has no state beside it ({})", shown(job), shown(&beside));
+        return Err(
+            Failure::new(Exit::Data, message).hint(format!("for the results of a job, name its job file: {} status JOB.toml", program()))
+        );
+    }
+    match wire::state_place(job, &Settings::of_global(global)?)? {
         StatePlace::Folder(folder) if folder.exists() => Ok(folder),
         _ => Err(Failure::new(Exit::Data, format!("{} has no state: it has not run yet", shown(job))).hint(format!(
             "{} run {}",

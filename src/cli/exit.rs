@@ -1,6 +1,5 @@
 //! Exit codes, and what ends a command with one.
 
-use crate::events::Stats;
 use std::io;
 
 /// The exit codes that scripts rely on (contract, *Exit codes*).
@@ -28,19 +27,6 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The code of a run that came to an end of its own.
-    #[must_use]
-    pub fn of(stats: &Stats) -> Self {
-        match stats.finish.as_str() {
-            "deferred" => Self::Deferred,
-            "stopped:interrupt" => Self::Interrupt,
-            "stopped:terminate" | "stopped:hang-up" => Self::Terminate,
-            "stopped:failure" => Self::Io,
-            "done" if stats.pending == 0 && stats.skipped <= stats.duplicates => Self::Done,
-            _ => Self::Skipped,
-        }
-    }
-
     /// Back from a number; what is unknown is an I/O failure.
     #[must_use]
     pub fn from_code(code: u8) -> Self {
@@ -107,20 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn codes_follow_the_contract() {
-        let of = |finish: &str, skipped, duplicates, pending| {
-            Exit::of(&Stats { finish: finish.into(), skipped, duplicates, pending, ..Stats::default() }) as u8
-        };
-        assert_eq!(of("done", 0, 0, 0), 0);
-        assert_eq!(of("done", 2, 2, 0), 0, "duplicates alone are no trouble");
-        assert_eq!(of("done", 3, 2, 0), 1);
-        assert_eq!(of("done", 0, 0, 7), 1, "a cap left some");
-        assert_eq!(of("stopped:requests", 0, 0, 7), 1);
-        assert_eq!(of("deferred", 0, 0, 7), 75);
-        assert_eq!(of("stopped:interrupt", 0, 0, 7), 130);
-        assert_eq!(of("stopped:terminate", 0, 0, 7), 143);
-        assert_eq!(of("stopped:hang-up", 0, 0, 7), 143);
-        assert_eq!(of("stopped:failure", 0, 0, 7), 74);
+    fn codes_read_back_as_themselves() {
         for code in [0, 1, 2, 65, 73, 74, 75, 130, 143] {
             assert_eq!(Exit::from_code(code) as u8, code);
         }

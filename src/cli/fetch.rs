@@ -119,6 +119,13 @@ pub(crate) fn keep_beside(settings: &mut Settings, results: &Path, skipped: Opti
     Ok(())
 }
 
+/// Whether a file is called like results, and not like a job file.
+pub(crate) fn is_results(path: &Path) -> bool {
+    let name = path.to_string_lossy().to_ascii_lowercase();
+    let name = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
+    [".csv", ".jsonl"].iter().any(|e| name.ends_with(e))
+}
+
 /// `out/rows.csv.gz` is `rows`; a name that begins with its only dot is kept.
 pub(crate) fn stem(path: &Path) -> String {
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -33,6 +33,8 @@ pub(crate) struct Ended {
     pub(crate) stats: Stats,
     pub(crate) exit: Exit,
     pub(crate) places: Places,
+    /// Links were followed.
+    pub(crate) crawl: bool,
 }
 
 impl Session<'_> {
@@ -57,7 +59,7 @@ impl Session<'_> {
 
         let (_watch, signals) = signals::watch(out.clone()).map_err(|e| Failure::io("signals", &e))?;
         let places = places(&plan);
-        let name = plan.name.clone();
+        let (name, crawl) = (plan.name.clone(), plan.crawl.is_some());
         let begin = clock.now();
         let ended = wire::run(plan, self.options, events, signals).await;
         out.clear();
@@ -71,7 +73,7 @@ impl Session<'_> {
         let written =
             self.global.stats.as_ref().filter(|_| ran).map(|path| write_stats(path, &stats).map_err(|e| Failure::io(path.display(), &e)));
         result?;
-        let exit = Exit::of(&stats);
+        let exit = wire::exit(&stats);
         let exit = match written {
             Some(Err(failure)) => {
                 out.error(&failure.message, None);
@@ -79,14 +81,14 @@ impl Session<'_> {
             }
             _ => exit,
         };
-        Ok(Ended { stats, exit, places })
+        Ok(Ended { stats, exit, places, crawl })
     }
 }
 
 impl Ended {
     /// What the summary tells.
     pub(crate) fn ending(&self, again: Option<String>) -> Ending {
-        Ending { places: self.places.clone(), again, hints: Vec::new() }
+        Ending { places: self.places.clone(), again, crawl: self.crawl, hints: Vec::new() }
     }
 }
 

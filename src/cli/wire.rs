@@ -4,11 +4,12 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::settings::{Settings, Value};
 use crate::config::{ConfigErrors, Loaded, Overrides};
 use crate::events::{Events, Stats};
-use crate::model::plan::Plan;
+use crate::model::plan::{Plan, StatePlace};
 use crate::report::{StatusFile, StatusReport};
 use std::path::Path;
 use tokio::sync::mpsc;
 
+pub(crate) use crate::config::{parse_allow_net, parse_dns_server, parse_resolve};
 pub(crate) use crate::engine::{Interrupt, RunOptions};
 
 /// A job that may run, and its settings for `check --explain`.
@@ -22,19 +23,26 @@ pub(crate) fn load(job: &Path, settings: &Settings) -> Result<Job, Failure> {
     finished(crate::config::load(job, &overrides(settings), environment()), Some(job))
 }
 
+/// Where a job file has its state: also where a variable of the job is unset, or something else in it is wrong.
+pub(crate) fn state_place(job: &Path, settings: &Settings) -> Result<StatePlace, Failure> {
+    crate::config::state_place(job, &overrides(settings), environment()).map_err(|e| wrong(&e, Some(job)))
+}
+
 /// The job that flags alone amount to.
 pub(crate) fn assemble(settings: &Settings) -> Result<Job, Failure> {
     finished(crate::config::assemble(&overrides(settings), environment()), None)
 }
 
 fn finished(loaded: Result<Loaded, ConfigErrors>, job: Option<&Path>) -> Result<Job, Failure> {
-    // Where there is no file, or the file is right, the arguments are wrong.
-    let loaded = loaded.map_err(|e| {
-        let exit = if job.is_none() || e.only_flags() { Exit::Usage } else { Exit::Data };
-        Failure::new(exit, e.to_string())
-    })?;
+    let loaded = loaded.map_err(|e| wrong(&e, job))?;
     let explain = crate::config::explain_text(&loaded.explain, job);
     Ok(Job { plan: loaded.plan, explain })
+}
+
+/// Where there is no file, or the file is right, the arguments are wrong.
+fn wrong(e: &ConfigErrors, job: Option<&Path>) -> Failure {
+    let exit = if job.is_none() || e.only_flags() { Exit::Usage } else { Exit::Data };
+    Failure::new(exit, e.to_string())
 }
 
 fn overrides(settings: &Settings) -> Overrides {
@@ -55,6 +63,11 @@ fn overrides(settings: &Settings) -> Overrides {
 /// The JSON Schema of job files.
 pub(crate) fn schema() -> String {
     crate::config::schema()
+}
+
+/// The exit code of a run that came to an end of its own; the state keeps the same one.
+pub(crate) fn exit(stats: &Stats) -> Exit {
+    Exit::from_code(crate::engine::exit_code(stats))
 }
 
 /// Runs a plan to an end.

@@ -106,12 +106,12 @@ pub fn parse_resolve(text: &str) -> Result<(String, u16, IpAddr), String> {
         None => text.split_once(':').ok_or_else(|| bad("has no port"))?,
     };
     let (port, address) = rest.split_once(':').ok_or_else(|| bad("has no address"))?;
-    if host.is_empty() {
+    if host.trim_end_matches('.').is_empty() {
         return Err(bad("has no host"));
     }
     let port = port.parse().ok().filter(|p| *p > 0).ok_or_else(|| bad("has no port from 1 to 65535"))?;
     let address = bare(address).parse().map_err(|_| bad("has no IP address"))?;
-    Ok((host.to_ascii_lowercase(), port, address))
+    Ok((host.trim_end_matches('.').to_ascii_lowercase(), port, address))
 }
 
 /// Reads `--dns-server`: `IP:PORT`, an IPv6 address in brackets.
@@ -119,8 +119,12 @@ pub fn parse_resolve(text: &str) -> Result<(String, u16, IpAddr), String> {
 /// # Errors
 /// What is wrong and how to write it, lowercase.
 pub fn parse_dns_server(text: &str) -> Result<SocketAddr, String> {
-    let server: SocketAddr =
-        text.parse().map_err(|_| format!("{text:?} is no DNS server: write IP:PORT, like \"127.0.0.1:53\" or \"[::1]:53\""))?;
+    let like = match bare(text).parse() {
+        Ok(ip @ IpAddr::V4(_)) => format!("\"{ip}:53\""),
+        Ok(ip @ IpAddr::V6(_)) => format!("\"[{ip}]:53\""),
+        Err(_) => "\"127.0.0.1:53\" or \"[::1]:53\"".into(),
+    };
+    let server: SocketAddr = text.parse().map_err(|_| format!("{text:?} is no DNS server: write IP:PORT, like {like}"))?;
     if server.port() == 0 { Err(format!("{text:?} has no port from 1 to 65535")) } else { Ok(server) }
 }
 

@@ -7,7 +7,7 @@ use super::flags::{Overrides, environment};
 use super::raw;
 use super::tree::{self, Node, Value};
 use super::walk;
-use crate::model::plan::Plan;
+use crate::model::plan::{Plan, StatePlace};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -31,6 +31,43 @@ pub struct Loaded {
 /// # Errors
 /// Everything that is wrong, at once.
 pub fn load(job_file: &Path, overrides: &Overrides, env: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, ConfigErrors> {
+    merge(Some((job_file, read(job_file)?)), overrides, env)
+}
+
+/// Where a job file's state is. Only `job.name` and `job.state` count: the rest may be wrong, and no `${env:…}` is resolved.
+///
+/// # Errors
+/// Where the file cannot be read, is no TOML, or these two are wrong.
+pub fn state_place(
+    job_file: &Path,
+    overrides: &Overrides,
+    env: impl IntoIterator<Item = (String, String)>,
+) -> Result<StatePlace, ConfigErrors> {
+    let env: BTreeMap<String, String> = env.into_iter().collect();
+    let fail = |errors| ConfigErrors::new(Some(job_file.to_owned()), errors);
+    let mut errors = Vec::new();
+    let mut tree = layered(Some(read(job_file)?), overrides, &env, &raw::schema_value(), &mut errors).map_err(|e| fail(vec![e]))?;
+    errors.retain(|e| e.key == "job" || e.key.starts_with("job."));
+    let shape = Shape::of(&tree);
+    build::defaults(&mut tree, shape, Some(job_file));
+    let section = tree.get("job").map(Node::json).unwrap_or_default();
+    let section = serde_json::from_value(section).map_err(|e| fail(vec![whole(&e)]))?;
+    let context = build::Context { tree: &tree, env: &env, job_file: Some(job_file), network: &overrides.network };
+    let state = build::state_place(context, section, &mut errors);
+    if errors.is_empty() { Ok(state) } else { Err(fail(errors)) }
+}
+
+/// The job that flags and environment alone amount to (`fetch`, `crawl`).
+///
+/// Results go to stdout unless `output.results` is set; with a results file, skipped records and state stand beside it.
+///
+/// # Errors
+/// Everything that is wrong, at once.
+pub fn assemble(overrides: &Overrides, env: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, ConfigErrors> {
+    merge(None, overrides, env)
+}
+
+fn read(job_file: &Path) -> Result<Node, ConfigErrors> {
     let fail = |message: String| ConfigErrors::of_file(job_file.to_owned(), message);
     let bytes = std::fs::read(job_file).map_err(|e| {
         fail(match e.kind() {
@@ -43,18 +80,30 @@ pub fn load(job_file: &Path, overrides: &Overrides, env: impl IntoIterator<Item 
         let line = e.as_bytes()[..e.utf8_error().valid_up_to()].split(|b| *b == b'\n').count();
         fail(format!("line {line} is not UTF-8: save the job file as UTF-8"))
     })?;
-    let file = tree::parse(&text).map_err(|e| ConfigErrors::new(Some(job_file.to_owned()), vec![e]))?;
-    merge(Some((job_file, file)), overrides, env)
+    tree::parse(&text).map_err(|e| ConfigErrors::new(Some(job_file.to_owned()), vec![e]))
 }
 
-/// The job that flags and environment alone amount to (`fetch`, `crawl`).
-///
-/// Results go to stdout unless `output.results` is set; with a results file, skipped records and state stand beside it.
-///
-/// # Errors
-/// Everything that is wrong, at once.
-pub fn assemble(overrides: &Overrides, env: impl IntoIterator<Item = (String, String)>) -> Result<Loaded, ConfigErrors> {
-    merge(None, overrides, env)
+/// Every layer laid over the one below; what is wrong with their keys is told.
+fn layered(
+    file: Option<Node>,
+    overrides: &Overrides,
+    env: &BTreeMap<String, String>,
+    schema: &serde_json::Value,
+    errors: &mut Vec<ConfigError>,
+) -> Result<Node, ConfigError> {
+    let mut tree = defaults()?;
+    let section = |name: &str| walk::is_not_yet(name) || walk::properties(schema).is_some_and(|known| known.contains_key(name));
+    let layers = file.into_iter().chain(environment(env, section)).chain(overrides.layers().iter().cloned());
+    for mut layer in layers {
+        walk::check(&mut layer, schema, errors);
+        tree.lay(layer, errors);
+    }
+    Ok(tree)
+}
+
+/// Something that no leaf's own message tells.
+fn whole(e: &serde_json::Error) -> ConfigError {
+    ConfigError { origin: Origin::Job, key: String::new(), message: e.to_string() }
 }
 
 fn merge(
@@ -68,13 +117,7 @@ fn merge(
     let fail = |errors: Vec<ConfigError>| ConfigErrors::new(job_file.clone(), errors);
     let mut errors = Vec::new();
 
-    let mut tree = defaults().map_err(|e| fail(vec![e]))?;
-    let section = |name: &str| walk::is_not_yet(name) || walk::properties(&schema).is_some_and(|known| known.contains_key(name));
-    let layers = file.map(|(_, node)| node).into_iter().chain(environment(&env, section)).chain(overrides.layers().iter().cloned());
-    for mut layer in layers {
-        walk::check(&mut layer, &schema, &mut errors);
-        tree.lay(layer, &mut errors);
-    }
+    let mut tree = layered(file.map(|(_, node)| node), overrides, &env, &schema, &mut errors).map_err(|e| fail(vec![e]))?;
 
     let shape = Shape::of(&tree);
     build::defaults(&mut tree, shape, job_file.as_deref());
@@ -87,7 +130,7 @@ fn merge(
     let job: raw::Job = match serde_json::from_value(tree.json()) {
         Ok(job) => job,
         Err(e) => {
-            errors.push(ConfigError { origin: Origin::Job, key: String::new(), message: e.to_string() });
+            errors.push(whole(&e));
             return Err(fail(errors));
         }
     };

@@ -23,5 +23,5 @@ pub use crate::model::plan::*;
 pub use errors::{ConfigError, ConfigErrors, Origin};
 pub use explain::{Setting, explain_text};
 pub use flags::{Overrides, parse_allow_net, parse_dns_server, parse_resolve};
-pub use load::{DEFAULTS, Loaded, assemble, load};
+pub use load::{DEFAULTS, Loaded, assemble, load, state_place};
 pub use raw::schema;

@@ -17,7 +17,7 @@ use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, HostWait, Snapshot};
 use crate::limit::Limits;
 use crate::model::plan::{LimitKeyKind, Plan};
-use crate::model::{HostKey, normalise, show_duration};
+use crate::model::{HostKey, mask_url, normalise, show_duration};
 use crate::retry::Neighbours;
 use crate::schedule::{Schedule, Slot};
 use crate::store::encode::Encoder;
@@ -104,8 +104,6 @@ pub(crate) struct Dispatcher {
     pub drops: u32,
     /// Why the run cannot go on now (a key that only refuses, no proxy left).
     pub defer: Option<String>,
-    /// Attempts in a row that failed at a proxy, and since when.
-    pub proxy_trouble: (u32, Moment),
 }
 
 impl Dispatcher {
@@ -230,8 +228,9 @@ impl Dispatcher {
                 self.add_to_scope(&offers);
                 self.offering = true;
                 self.frontier.changed();
+                let told = if self.events.detail() { offers.iter().map(told).collect() } else { Vec::new() };
                 let store = self.store.clone();
-                self.replies.push(Box::pin(async move { Reply::Offered(store.offer(offers, Some(mark)).await) }));
+                self.replies.push(Box::pin(async move { Reply::Offered(told, store.offer(offers, Some(mark)).await) }));
             }
         }
     }
@@ -488,6 +487,14 @@ pub(crate) fn store_failed(e: StoreError) -> RunError {
         _ => Some("nothing committed is lost: free space or mend the disk, then run the same command again".to_owned()),
     };
     RunError::Io { message: e.to_string(), hint }
+}
+
+/// A record, for those who want to hear of each.
+fn told(offer: &Offer) -> (u64, String, String) {
+    match &offer.body {
+        Ok(body) => (offer.row, mask_url(&body.url), String::new()),
+        Err(bad) => (offer.row, mask_url(&bad.url), bad.message.clone()),
+    }
 }
 
 async fn recv(fed: &mut Option<Receiver<Fed>>) -> Option<Fed> {

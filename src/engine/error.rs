@@ -1,5 +1,7 @@
 //! Why a run could not start or had to end, each with its exit code.
 
+use crate::events::Stats;
+
 /// An end that is no account.
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
@@ -68,14 +70,40 @@ impl RunError {
     }
 }
 
-/// The exit code of a run that ended with an account.
+/// The exit code of a run that ended with an account (contract, *Exit codes*): what the process ends with, and what the
+/// state keeps of a finished job.
 #[must_use]
-pub fn exit_code(stats: &crate::events::Stats) -> u8 {
+pub fn exit_code(stats: &Stats) -> u8 {
+    let duplicates = stats.by_reason.get("duplicate").copied().unwrap_or(0);
     match stats.finish.as_str() {
-        "done" if stats.skipped == stats.by_reason.get("duplicate").copied().unwrap_or(0) => 0,
+        "done" if stats.pending == 0 && stats.skipped == duplicates => 0,
         "deferred" => 75,
         "stopped:interrupt" => 130,
         "stopped:terminate" | "stopped:hang-up" => 143,
+        "stopped:failure" => 74,
         _ => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_follow_the_contract() {
+        let of = |finish: &str, skipped, duplicates, pending| {
+            let by_reason = [("duplicate".to_owned(), duplicates), ("http-404".to_owned(), skipped - duplicates)].into();
+            exit_code(&Stats { finish: finish.into(), skipped, by_reason, pending, ..Stats::default() })
+        };
+        assert_eq!(of("done", 0, 0, 0), 0);
+        assert_eq!(of("done", 2, 2, 0), 0, "duplicates alone are no trouble");
+        assert_eq!(of("done", 3, 2, 0), 1);
+        assert_eq!(of("done", 0, 0, 7), 1, "a cap left some");
+        assert_eq!(of("stopped:requests", 0, 0, 7), 1);
+        assert_eq!(of("deferred", 0, 0, 7), 75);
+        assert_eq!(of("stopped:interrupt", 0, 0, 7), 130);
+        assert_eq!(of("stopped:terminate", 0, 0, 7), 143);
+        assert_eq!(of("stopped:hang-up", 0, 0, 7), 143);
+        assert_eq!(of("stopped:failure", 0, 0, 7), 74);
     }
 }

@@ -6,6 +6,7 @@ use crate::engine::dispatcher::{Dispatcher, IN_MEMORY, PER_HOST, store_failed};
 use crate::engine::hosts::{HostState, Robots};
 use crate::engine::work::{Flight, Item, SavedState, Work};
 use crate::engine::worker::Facts;
+use crate::events::Event;
 use crate::model::{HostKey, normalise};
 use crate::retry::{Breaker, Budget, Judgement};
 use crate::robots::Rules;
@@ -18,7 +19,8 @@ use std::time::Duration;
 
 /// What the store answered.
 pub(crate) enum Reply {
-    Offered(Result<Vec<Offered>, StoreError>),
+    /// Of the records offered, where single ones are told, too: row, masked address, what is wrong with it.
+    Offered(Vec<(u64, String, String)>, Result<Vec<Offered>, StoreError>),
     Leased(Result<Leased, StoreError>),
     Settled(Result<(), StoreError>),
     /// Whether the operator named the host of an entry that the network policy refused.
@@ -121,10 +123,14 @@ impl Dispatcher {
                     other => other.map_err(store_failed)?,
                 }
             }
-            Reply::Offered(r) => {
+            Reply::Offered(told, r) => {
                 self.offering = false;
                 self.frontier.changed();
+                let mut told = told.into_iter();
                 for offered in r.map_err(store_failed)? {
+                    if let Some((row, url, bad)) = told.next() {
+                        self.tell_of_record(&offered, row, url, bad);
+                    }
                     match offered {
                         Offered::New(lease) => {
                             self.pending += 1;
@@ -171,6 +177,16 @@ impl Dispatcher {
             }
         }
         Ok(())
+    }
+
+    /// A record that ended without a request.
+    fn tell_of_record(&self, offered: &Offered, row: u64, url: String, bad: String) {
+        let (fate, message) = match offered {
+            Offered::New(_) => return,
+            Offered::Known { first_row } => ("duplicate", format!("row {first_row} was first")),
+            Offered::Bad => ("bad-input", bad),
+        };
+        self.events.emit(&Event::Settled { row, url, fate: fate.to_owned(), rows: 0, message: Some(message) });
     }
 
     fn take_host(&mut self, host: HostLease) {

@@ -147,7 +147,6 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         last_snapshot: Moment::ZERO,
         drops: 0,
         defer: None,
-        proxy_trouble: (0, Moment::ZERO),
         seed: options.seed.unwrap_or_else(|| u64::from_ne_bytes(wall.0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40),
         plan: plan.clone(),
         builder,
@@ -342,6 +341,9 @@ async fn finish(d: &mut Dispatcher, store: &Store, ended: Result<End, RunError>,
         Err(e) => (End { finish: "stopped:failure".into(), done: false }, Some(e)),
     };
     let account = store.commit().await;
+    if let Ok(account) = &account {
+        d.events.emit(&Event::Committed { account: *account });
+    }
     if let Some(e) = failed {
         let _ = store.close(None).await;
         return Err(e);

@@ -10,7 +10,7 @@ use crate::engine::work::{Flight, Item, Work};
 use crate::engine::worker::{Facts, Landing};
 use crate::events::Event;
 use crate::extract::{ExtractFailure, PageStep};
-use crate::model::{Class, HostKey, Outcome, Reason, SkippedRecord, mask_url};
+use crate::model::{Class, HostKey, Outcome, Reason, SkippedRecord, mask_url, show_duration};
 use crate::retry::{self, Change, Follow, Judgement, Reach, Tried, Verdict, Whose};
 use crate::schedule::Slot;
 use crate::store::{Lease, Settle};
@@ -86,7 +86,6 @@ impl Dispatcher {
             work.ended = Some(facts.ended);
         }
         self.not_refused(flight);
-        self.proxy_trouble.0 = 0;
     }
 
     /// A task that ended without a word (a panic) costs its one entry.
@@ -238,7 +237,7 @@ impl Dispatcher {
         let first_of_hops = work.hop.as_ref().map(|h| h.url.clone());
         let verdict = retry::decide(&mut work.tries, judgement, &self.plan.retry, &tried);
         work.ended = Some(facts.ended);
-        self.mind_proxy(&said, now);
+        self.tell_of_proxies(now);
         if let Some((asked, from)) = refused {
             // The key is held even where the entry itself is given up.
             let change = self.limits.refused(&limit_key, now, started, asked, tried.unit);
@@ -305,20 +304,15 @@ impl Dispatcher {
         self.replies.push(Box::pin(async move { Reply::Told(store.hold(&key, until).await) }));
     }
 
-    /// Twenty attempts in a row that failed at a proxy, for half a minute: nothing is charged, and the run ends for now.
-    fn mind_proxy(&mut self, said: &str, now: Moment) {
-        if !matches!(said, "proxy-unreachable" | "proxy-auth" | "proxy-refused") {
-            self.proxy_trouble.0 = 0;
-            return;
-        }
-        if self.proxy_trouble.0 == 0 {
-            self.proxy_trouble.1 = now;
-            self.events.warn("proxy", || format!("the proxy fails ({said}); its entries wait uncharged"));
-        }
-        self.proxy_trouble.0 += 1;
-        let dead = self.shop.fetcher.proxies_exhausted();
-        if dead || (self.proxy_trouble.0 >= 20 && now.since(self.proxy_trouble.1) >= Duration::from_secs(30)) {
-            self.defer = Some(format!("no proxy is left that works ({said}); mend [request] proxy or the http_proxy variables"));
+    /// A proxy that fails rests: told by its host and port, once. What goes through it waits, uncharged.
+    fn tell_of_proxies(&mut self, now: Moment) {
+        for rest in self.shop.fetcher.proxy_news() {
+            if rest.until == Moment::FAR {
+                self.events.warn("proxy-ended", || format!("{}, five times in a row: it is not asked again", rest.why));
+            } else {
+                let wait = show_duration(Duration::from_secs((rest.until.since(now) + Duration::from_millis(500)).as_secs()));
+                self.events.warn("proxy-rests", || format!("{}: it rests for {wait}, what goes through it waits uncharged", rest.why));
+            }
         }
     }
 
@@ -480,7 +474,7 @@ impl Dispatcher {
             self.settles.push(Settle::Result { entry, rows: parsed.rows, discovered: parsed.discovered });
             self.fetched += 1;
             self.results += 1;
-            self.fate(&work.lease, work.target.host_str().unwrap_or_default(), "result", rows, false);
+            self.fate(&work.lease, work.target.host_str().unwrap_or_default(), "result", rows, None);
         }
         if self.most < self.shop.most && self.tally.ended.is_multiple_of(50) {
             self.most += 1;
@@ -547,7 +541,7 @@ impl Dispatcher {
         }
         let code = reason.code();
         self.settles.push(Settle::Skipped { entry: work.lease.entry, record: bytes, reason, state: Some(work.state()) });
-        self.fate(&work.lease, work.target.host_str().unwrap_or_default(), &code, 0, true);
+        self.fate(&work.lease, work.target.host_str().unwrap_or_default(), &code, 0, Some(message));
     }
 
     /// A lease that gives no request.
@@ -570,17 +564,24 @@ impl Dispatcher {
         }
         let code = reason.code();
         self.settles.push(Settle::Skipped { entry: lease.entry, record: bytes, reason, state: None });
-        self.fate(lease, "", &code, 0, true);
+        self.fate(lease, "", &code, 0, Some(message));
     }
 
-    fn fate(&mut self, lease: &Lease, host: &str, fate: &str, rows: u64, skipped: bool) {
+    /// `skipped`: why, where it was.
+    fn fate(&mut self, lease: &Lease, host: &str, fate: &str, rows: u64, skipped: Option<&str>) {
         self.pending = self.pending.saturating_sub(1);
-        self.tally.ended(skipped);
+        self.tally.ended(skipped.is_some());
         if !self.neighbours.is_empty() {
             self.neighbours.values_mut().for_each(|n| n.settled(lease.entry.0));
         }
-        self.tally.host(host, |h| if skipped { h.skipped += 1 } else { h.results += 1 });
-        self.events.emit_detail(|| Event::Settled { row: lease.row, url: mask_url(&lease.url), fate: fate.to_owned(), rows });
+        self.tally.host(host, |h| if skipped.is_some() { h.skipped += 1 } else { h.results += 1 });
+        self.events.emit_detail(|| Event::Settled {
+            row: lease.row,
+            url: mask_url(&lease.url),
+            fate: fate.to_owned(),
+            rows,
+            message: skipped.map(str::to_owned),
+        });
     }
 
     fn tell(&self, flight: &Flight, outcome: &str, facts: &Facts) {

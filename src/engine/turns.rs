@@ -6,12 +6,14 @@ use crate::engine::hosts::{HostState, Robots};
 use crate::engine::request::PageParts;
 use crate::engine::work::{Flight, Item, RobotsWork, Work};
 use crate::engine::worker::{ForParse, robots_url};
+use crate::fetch::Fetcher;
 use crate::limit::{Limits, Permit, Why};
 use crate::model::plan::Plan;
 use crate::model::{HostKey, Reason};
 use crate::retry::State;
 use crate::schedule::{Gate, Slot, Turn};
 use std::sync::Arc;
+use std::time::Duration;
 
 impl Dispatcher {
     /// Starts as many attempts as may be started now.
@@ -30,13 +32,19 @@ impl Dispatcher {
                     return;
                 }
             }
-            let Self { schedule, limits, hosts, plan, waits_on, blocked, .. } = self;
+            if self.defer.is_some() {
+                return;
+            }
+            let Self { schedule, limits, hosts, plan, waits_on, blocked, shop, defer, .. } = self;
             let mut permit = None;
             let turn = schedule.turn(now, |slot, key, item, alone| {
                 let Some(host) = hosts.get_mut(&slot) else { return Gate::Blocked };
                 let wanted = wanted(plan, host, item, alone, now);
                 if !matches!(wanted, Gate::Go | Gate::Instead) {
                     return wanted;
+                }
+                if let Some(gate) = proxies(&shop.fetcher, item, plan.limits.max_wait, waits_on, defer) {
+                    return gate;
                 }
                 let limit_key = host.limit_key.clone();
                 admit(limits, &limit_key, key, now, &mut permit, waits_on, blocked).unwrap_or(wanted)
@@ -204,6 +212,21 @@ fn wanted(plan: &Plan, host: &mut HostState, item: &Item, alone: bool, now: Mome
         return Gate::Back;
     }
     Gate::Go
+}
+
+/// Asks the proxies on the item's way; `None`: go. Where none of them will be usable within `max_wait` the run cannot go on.
+fn proxies(fetcher: &Fetcher, item: &Item, max_wait: Duration, waits_on: &mut Option<String>, defer: &mut Option<String>) -> Option<Gate> {
+    let url = match item {
+        Item::Entry(work) => work.at(),
+        Item::Robots(robots) => &robots.url,
+    };
+    let rest = fetcher.rest_until(url)?;
+    if rest.until == Moment::FAR || rest.until.since(rest.since) > max_wait {
+        *defer = Some(format!("no proxy is left that works ({}): mend [request] proxy or the http_proxy variables", rest.why));
+        return Some(Gate::Blocked);
+    }
+    waits_on.get_or_insert_with(|| format!("proxy {} to be usable again", rest.proxy));
+    Some(Gate::At(rest.until))
 }
 
 /// Asks the limits; `None`: go.

@@ -169,7 +169,7 @@ impl Shop {
 
     /// What the retry table has to know of a hop.
     pub(crate) fn ctx<'a>(&'a self, wall: crate::clock::Wall, url: &'a Url, method: &'a http::Method) -> retry::Ctx<'a> {
-        retry::Ctx { retry: &self.plan.retry, request: &self.plan.request, wall, listed: &self.method, method, url, proxied: false }
+        retry::Ctx { retry: &self.plan.retry, request: &self.plan.request, wall, listed: &self.method, method, url }
     }
 
     async fn send(&self, flight: u64, request: Request) -> Outcome {

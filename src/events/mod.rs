@@ -112,6 +112,8 @@ pub enum Event {
         fate: String,
         /// Rows written.
         rows: u64,
+        /// Of a skipped record: what happened, for people.
+        message: Option<String>,
     },
     /// A commit made everything up to here durable.
     Committed {

@@ -22,6 +22,19 @@ pub(super) enum Css {
     Any(Box<Selector>),
 }
 
+/// A parser's error in one line of words: `DanglingCombinator` is "dangling combinator".
+fn why(text: &str) -> String {
+    let last = text.lines().last().unwrap_or_default();
+    let mut words = String::with_capacity(last.len() + 8);
+    for (i, c) in last.char_indices() {
+        if i > 0 && c.is_ascii_uppercase() && words.ends_with(|c: char| c.is_ascii_lowercase()) {
+            words.push(' ');
+        }
+        words.push(c.to_ascii_lowercase());
+    }
+    words
+}
+
 impl Css {
     /// # Errors
     /// A lowercase sentence that names the text.
@@ -33,11 +46,9 @@ impl Css {
         if text.starts_with(|c: char| c.is_ascii_lowercase()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
             return Ok(Self::Tag(LocalName::from(text)));
         }
-        Selector::parse(text).map(|s| Self::Any(Box::new(s))).map_err(|e| {
-            let why = e.to_string();
-            let first = why.chars().next().map(|c| c.to_lowercase().to_string()).unwrap_or_default();
-            format!("{text:?} is no CSS selector that is known here: {first}{}", why.get(first.len()..).unwrap_or_default())
-        })
+        Selector::parse(text)
+            .map(|s| Self::Any(Box::new(s)))
+            .map_err(|e| format!("{text:?} is no CSS selector that is known here: {}", why(&e.to_string())))
     }
 
     pub(super) fn first<'a>(&self, scope: Scope<'a>) -> Option<ElementRef<'a>> {

@@ -77,7 +77,7 @@ impl<'a> Causes<'a> {
     /// The innermost cause in words.
     fn why(&self) -> String {
         let text = self.tls.map_or_else(|| self.last.clone(), ToString::to_string);
-        let mut text = printable(&text);
+        let mut text = printable(text.split(" (os error").next().unwrap_or_default());
         if let Some(first) = text.get_mut(0..1) {
             first.make_ascii_lowercase();
         }

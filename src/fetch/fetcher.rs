@@ -5,7 +5,7 @@ use super::classify::{self, Way};
 use super::client::{Base, Pair, tls};
 use super::dns::Dns;
 use super::policy::Policy;
-use super::proxy::{Blame, Proxies};
+use super::proxy::{Blame, Proxies, ProxyRest};
 use super::sockets::Sockets;
 use super::trip::Trip;
 use super::{Request, SetupError};
@@ -84,10 +84,16 @@ impl Fetcher {
         self.inner.sockets.made.load(Ordering::Relaxed)
     }
 
-    /// Whether there are proxies and each of them has ended by five 407 in a row: nothing can be sent any more.
+    /// Where every proxy for `url` rests, when the first of them is usable again. An attempt before that is in vain.
     #[must_use]
-    pub fn proxies_exhausted(&self) -> bool {
-        self.inner.proxies.exhausted()
+    pub fn rest_until(&self, url: &Url) -> Option<ProxyRest> {
+        self.inner.proxies.rest(url, self.inner.clock.now())
+    }
+
+    /// Proxies that began to rest, or ended, since this was asked last.
+    #[must_use]
+    pub fn proxy_news(&self) -> Vec<ProxyRest> {
+        self.inner.proxies.news()
     }
 
     /// One attempt. `on_headers` is called with the instant at which the final response headers were in (never for 1xx), before the
@@ -154,7 +160,7 @@ impl Inner {
                     proxy_works: pair.made_since(Moment(began.0.saturating_sub(60_000_000_000))),
                 };
                 let (reason, message, sent) = classify::send_failure(&e, &way);
-                self.blame(proxy, &reason, sent);
+                self.blame(proxy, &reason, sent, &shown(&url, port), &message);
                 let reused = !made && sent == Sent::Maybe;
                 return Err(Box::new(Failure { sent, reused, ..Failure::unsent(reason, message) }));
             }
@@ -167,11 +173,16 @@ impl Inner {
                 return Err(Box::new(Failure { sent, reused, ..Failure::unsent(Reason::FirstByteTimeout, message) }));
             }
         };
+        let status = response.status().as_u16();
+        if let Some(p) = proxy.map(|i| &self.proxies.all[i]).filter(|p| status == 407 && p.reads(&url)) {
+            // The proxy's own words: no server was asked.
+            let message = format!("proxy {}: proxy authorization required", p.shown);
+            self.blame(proxy, &Reason::ProxyAuth, Sent::No, "", &message);
+            return Err(Box::new(Failure::unsent(Reason::ProxyAuth, message)));
+        }
         let headers_at = self.clock.now();
         on_headers(headers_at);
-        self.blame(proxy, &Reason::of_status(response.status().as_u16()), Sent::Maybe);
-
-        let status = response.status().as_u16();
+        self.blame(proxy, &Reason::of_status(status), Sent::Maybe, "", "");
         let remote = if proxy.is_none() { response.remote_addr() } else { None };
         let headers = std::mem::take(response.headers_mut());
         let failed = |reason: Reason, message: String, headers| {
@@ -211,19 +222,16 @@ impl Inner {
     }
 
     /// Keeps the proxies' health.
-    fn blame(&self, proxy: Option<usize>, reason: &Reason, sent: Sent) {
+    fn blame(&self, proxy: Option<usize>, reason: &Reason, sent: Sent, target: &str, why: &str) {
         let Some(i) = proxy else { return };
-        let blame = match reason {
-            Reason::ProxyAuth => Blame::Auth,
-            Reason::ProxyUnreachable => Blame::Failed,
-            // one target may be refused by a proxy that serves all others
-            Reason::ProxyRefused | Reason::LocalResource => return,
-            _ if sent == Sent::No => return,
+        let blame = match (reason, sent) {
+            (Reason::ProxyUnreachable, _) => Blame::Failed,
+            (Reason::ProxyAuth, Sent::No) => Blame::Auth,
+            (Reason::ProxyRefused, _) => Blame::Refused(target),
+            (Reason::LocalResource, _) | (_, Sent::No) => return,
             _ => Blame::Fine,
         };
-        if blame != Blame::Fine || self.proxies.all.len() > 1 {
-            self.proxies.report(i, blame, self.clock.now());
-        }
+        self.proxies.report(i, blame, why, self.clock.now());
     }
 }
 

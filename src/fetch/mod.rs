@@ -27,6 +27,7 @@ mod trip;
 
 pub use fetcher::Fetcher;
 pub use policy::{Policy, is_private};
+pub use proxy::ProxyRest;
 
 use url::Url;
 

@@ -6,7 +6,7 @@ use crate::clock::Moment;
 use crate::model::plan::ProxyPlan;
 use crate::model::printable;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use url::{Host, Url};
@@ -16,6 +16,8 @@ const REST: Duration = Duration::from_secs(30);
 const LONGEST_REST: Duration = Duration::from_hours(1);
 /// This many 407 in a row end a proxy.
 const MAX_407: u32 = 5;
+/// A proxy that opened no way to this many different hosts in a row, and to none since, refuses them all: it rests.
+const MAX_REFUSED: usize = 8;
 
 /// One proxy.
 pub(super) struct ProxyAddr {
@@ -25,11 +27,20 @@ pub(super) struct ProxyAddr {
     pub(super) shown: String,
 }
 
+impl ProxyAddr {
+    /// Whether it reads the requests for `url` and may answer them itself: an HTTP proxy, and no tunnel.
+    pub(super) fn reads(&self, url: &Url) -> bool {
+        url.scheme() == "http" && matches!(self.url.scheme(), "http" | "https")
+    }
+}
+
 /// The proxies of a run.
 pub(super) struct Proxies {
     pub(super) all: Vec<ProxyAddr>,
     way: Way,
     health: Mutex<Vec<Health>>,
+    /// Whether any of them is not in good health: asked before the lock is taken.
+    troubled: AtomicBool,
 }
 
 enum Way {
@@ -38,19 +49,57 @@ enum Way {
     Environment { http: Option<usize>, https: Option<usize>, except: NoProxy },
 }
 
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 struct Health {
     failures: u32,
     auth_failures: u32,
     rests_until: Moment,
+    /// When its trouble began.
+    since: Moment,
+    /// Hosts in a row to which it opened no way.
+    refused: Vec<Box<str>>,
+    /// What failed last.
+    why: String,
+    told: bool,
+}
+
+impl Health {
+    /// Takes note of a host to which no way was opened.
+    fn refuses_all(&mut self, host: &str) -> bool {
+        if self.refused.len() < MAX_REFUSED && !self.refused.iter().any(|r| **r == *host) {
+            self.refused.push(host.into());
+        }
+        self.refused.len() == MAX_REFUSED
+    }
+
+    fn is_troubled(&self) -> bool {
+        self.failures > 0 || self.auth_failures > 0 || !self.refused.is_empty()
+    }
 }
 
 /// How an attempt through a proxy went, as far as the proxy is to blame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Blame {
+pub(super) enum Blame<'a> {
     Fine,
+    /// It cannot be reached, or does not speak.
     Failed,
+    /// 407, or its like of SOCKS.
     Auth,
+    /// It opened no way to this host.
+    Refused(&'a str),
+}
+
+/// A proxy that is not asked for a while, or never again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyRest {
+    /// Its host and port, never its credentials.
+    pub proxy: String,
+    /// Not before this; [`Moment::FAR`]: it has ended.
+    pub until: Moment,
+    /// When its trouble began.
+    pub since: Moment,
+    /// What failed, for people; names the proxy.
+    pub why: String,
 }
 
 impl Proxies {
@@ -74,9 +123,14 @@ impl Proxies {
                 // HTTP_PROXY is what a client's `Proxy:` header becomes in CGI (CVE-2016-5385)
                 let http = set("http_proxy").or_else(|| set("HTTP_PROXY").filter(|_| env("REQUEST_METHOD").is_none()));
                 let any = both("all_proxy");
+                // One proxy for both schemes is one, with one health.
                 let mut add = |text: Option<String>| -> Result<Option<usize>, SetupError> {
                     let Some(text) = text else { return Ok(None) };
-                    all.push(parse(&text)?);
+                    let proxy = parse(&text)?;
+                    if let Some(same) = all.iter().position(|p: &ProxyAddr| p.url == proxy.url) {
+                        return Ok(Some(same));
+                    }
+                    all.push(proxy);
                     Ok(Some(all.len() - 1))
                 };
                 let http = add(http.or_else(|| any.clone()))?;
@@ -85,7 +139,7 @@ impl Proxies {
             }
         };
         let health = Mutex::new(vec![Health::default(); all.len()]);
-        Ok(Self { all, way, health })
+        Ok(Self { all, way, health, troubled: AtomicBool::new(false) })
     }
 
     /// The proxy for `url`, as an index into `all`; `None`: direct. One that rests is passed over while another does not.
@@ -106,29 +160,72 @@ impl Proxies {
         }
     }
 
-    /// Tells how an attempt through proxy `i` went.
-    pub(super) fn report(&self, i: usize, blame: Blame, now: Moment) {
-        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let h = &mut health[i];
-        if blame == Blame::Fine {
-            *h = Health::default();
-            return;
+    /// Where every proxy for `url` rests: the one that is usable first. An attempt before would only fail.
+    pub(super) fn rest(&self, url: &Url, now: Moment) -> Option<ProxyRest> {
+        if !self.troubled.load(Ordering::Relaxed) {
+            return None;
         }
-        h.auth_failures = if blame == Blame::Auth { h.auth_failures + 1 } else { 0 };
-        // failures of attempts that were under way together are one
-        if h.rests_until <= now {
-            h.rests_until = now + REST.saturating_mul(1 << h.failures.min(7)).min(LONGEST_REST);
-            h.failures += 1;
-        }
-        if h.auth_failures >= MAX_407 {
-            h.rests_until = Moment::FAR;
-        }
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let i = match &self.way {
+            Way::Direct => return None,
+            Way::Environment { http, https, except } => {
+                let proxy = if url.scheme() == "https" { *https } else { *http };
+                proxy.filter(|_| !except.matches(url))?
+            }
+            Way::InTurn(_) => (0..self.all.len()).min_by_key(|&i| health[i].rests_until)?,
+        };
+        (health[i].rests_until > now).then(|| self.resting(i, &health[i]))
     }
 
-    /// Whether there are proxies and each of them has ended.
-    pub(super) fn exhausted(&self) -> bool {
-        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        !health.is_empty() && health.iter().all(|h| h.rests_until == Moment::FAR)
+    /// Those that began to rest, or ended, since this was asked last.
+    pub(super) fn news(&self) -> Vec<ProxyRest> {
+        if !self.troubled.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut news = Vec::new();
+        for (i, h) in health.iter_mut().enumerate() {
+            if h.failures > 0 && !std::mem::replace(&mut h.told, true) {
+                news.push(self.resting(i, h));
+            }
+        }
+        news
+    }
+
+    fn resting(&self, i: usize, h: &Health) -> ProxyRest {
+        ProxyRest { proxy: self.all[i].shown.clone(), until: h.rests_until, since: h.since, why: h.why.clone() }
+    }
+
+    /// Tells how an attempt through proxy `i` went; `why` is what failed, for people.
+    pub(super) fn report(&self, i: usize, blame: Blame<'_>, why: &str, now: Moment) {
+        if blame == Blame::Fine && !self.troubled.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        let h = &mut health[i];
+        match blame {
+            Blame::Fine => *h = Health::default(),
+            // A host may be at fault itself: many have to be refused before the proxy is.
+            Blame::Refused(host) if !h.refuses_all(host) => h.auth_failures = 0,
+            _ => {
+                h.auth_failures = if blame == Blame::Auth { h.auth_failures + 1 } else { 0 };
+                if h.failures == 0 {
+                    h.since = now;
+                }
+                // failures of attempts that were under way together are one
+                if h.rests_until <= now {
+                    h.rests_until = now + REST.saturating_mul(1 << h.failures.min(7)).min(LONGEST_REST);
+                    h.failures += 1;
+                    h.told = false;
+                }
+                if h.auth_failures >= MAX_407 && h.rests_until != Moment::FAR {
+                    h.rests_until = Moment::FAR;
+                    h.told = false;
+                }
+                why.clone_into(&mut h.why);
+            }
+        }
+        self.troubled.store(health.iter().any(Health::is_troubled), Ordering::Relaxed);
     }
 }
 
@@ -249,19 +346,59 @@ mod tests {
         let url = Url::parse("http://x/").unwrap();
         let now = Moment(1);
         assert_eq!([0; 4].map(|_| p.route(&url, now)), [Some(0), Some(1), Some(2), Some(0)]);
-        p.report(1, Blame::Failed, now);
+        p.report(1, Blame::Failed, "", now);
         assert_eq!([0; 3].map(|_| p.route(&url, now)), [Some(2), Some(2), Some(0)]);
         let later = now + REST;
         assert_eq!([0; 3].map(|_| p.route(&url, later)), [Some(1), Some(2), Some(0)]);
-        p.report(1, Blame::Failed, later);
+        p.report(1, Blame::Failed, "", later);
         assert_eq!(p.route(&url, later + REST), Some(2), "the second rest is twice as long");
-        p.report(1, Blame::Fine, later + REST);
+        p.report(1, Blame::Fine, "", later + REST);
         for i in 0..3 {
             for _ in 0..5 {
-                p.report(i, Blame::Auth, later);
+                p.report(i, Blame::Auth, "", later);
             }
         }
-        assert!(p.exhausted());
+        assert_eq!(p.rest(&url, later).unwrap().until, Moment::FAR);
+    }
+
+    #[test]
+    fn where_all_rest_it_is_said_until_when_and_each_rest_is_news_once() {
+        let p = Proxies::new(&ProxyPlan::List(["http://u:canary@a:1", "http://b:2"].map(str::to_owned).to_vec()), |_| None).unwrap();
+        let url = Url::parse("http://x/").unwrap();
+        let now = Moment(1);
+        p.report(0, Blame::Failed, "proxy a:1: connection refused", now);
+        assert_eq!(p.rest(&url, now), None, "the other one is usable");
+        let news = p.news();
+        assert_eq!((news.len(), news[0].proxy.as_str(), news[0].until), (1, "a:1", now + REST));
+        assert!(p.news().is_empty());
+        p.report(1, Blame::Failed, "", now + Duration::from_secs(10));
+        assert_eq!(p.rest(&url, now + Duration::from_secs(10)).unwrap().until, now + REST);
+        assert_eq!(p.rest(&url, now + REST), None);
+        p.report(0, Blame::Failed, "", now + REST);
+        let rest = p.rest(&url, now + REST).unwrap();
+        assert_eq!((rest.proxy.as_str(), rest.until, rest.since), ("b:2", now + Duration::from_secs(40), now + Duration::from_secs(10)));
+        p.report(0, Blame::Fine, "", now + REST);
+        p.report(1, Blame::Fine, "", now + REST);
+        assert_eq!((p.rest(&url, now + REST), p.news().len()), (None, 0));
+    }
+
+    #[test]
+    fn one_host_that_a_proxy_refuses_is_no_fault_of_the_proxy_and_eight_are() {
+        let p = env(&[("all_proxy", "p:1"), ("no_proxy", "direct.test")]);
+        let url = Url::parse("https://x/").unwrap();
+        let now = Moment(1);
+        for _ in 0..100 {
+            p.report(0, Blame::Refused("dead.test:443"), "", now);
+        }
+        assert_eq!(p.rest(&url, now), None);
+        for i in 0..6 {
+            p.report(0, Blame::Refused(&format!("h{i}:443")), "", now);
+        }
+        assert_eq!(p.rest(&url, now), None);
+        p.report(0, Blame::Refused("h6:443"), "", now);
+        assert_eq!(p.rest(&url, now).unwrap().until, now + REST);
+        assert_eq!(p.rest(&Url::parse("https://direct.test/").unwrap(), now), None, "what goes around it does not wait");
+        assert_eq!(p.all.len(), 1, "one proxy for both schemes is one");
     }
 
     #[test]

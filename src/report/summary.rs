@@ -22,6 +22,8 @@ pub struct Ending {
     pub places: Places,
     /// The command that goes on with this job; `None` where nothing is kept.
     pub again: Option<String>,
+    /// Links were followed: what is pending waits behind a cap.
+    pub crawl: bool,
     /// More to do next, in words.
     pub hints: Vec<String>,
 }
@@ -131,6 +133,9 @@ fn hints(stats: &Stats, ending: &Ending) -> Vec<String> {
         (Some(again), None) if stats.finish == "deferred" => {
             hints.push(format!("only long waits are left; go on later with: {again}"));
         }
+        (Some(again), None) if stats.pending > 0 && !ending.crawl => {
+            hints.push(format!("{} are still pending; go on with: {again}", count(stats.pending, "entry", "entries")));
+        }
         (Some(again), None) if stats.pending > 0 => {
             hints.push(format!("{} wait behind [crawl] max_pages or depth; raise it and go on with: {again}", thousands(stats.pending)));
         }
@@ -199,5 +204,13 @@ inputs 2,000 + discovered 0 = 1,988 results + 12 skipped + 0 pending
         let last: Vec<_> = text.lines().rev().take(2).collect();
         assert_eq!(last[0], "hint: go on with: gleaner run repos.toml");
         assert!(last[1].starts_with("inputs 2,000 + "), "{text}");
+    }
+
+    #[test]
+    fn the_caps_of_a_crawl_are_named_in_crawls_only() {
+        let stats = Stats { pending: 5, ..stats() };
+        let hint = |crawl| hints(&stats, &Ending { again: Some("gleaner run j".into()), crawl, ..Ending::default() }).join("\n");
+        assert!(hint(true).contains("[crawl] max_pages or depth"));
+        assert_eq!(hint(false), "5 entries are still pending; go on with: gleaner run j");
     }
 }

@@ -24,9 +24,10 @@ pub(crate) fn verbose_line(event: &Event, since: Duration) -> Option<String> {
         Event::HoldBegan { key, wait_ms, status, from, .. } => ("hold", format!("{key} for {} ({status}, {from})", show_ms(*wait_ms))),
         Event::HostParked { host, why, wait_ms } => ("park", format!("{host} ({why}), asked again in {}", show_ms(*wait_ms))),
         Event::HostBack { host } => ("back", host.clone()),
-        Event::Settled { row, url, fate, rows } => {
+        Event::Settled { row, url, fate, rows, message } => {
             let rows = if fate == "result" { format!(", {}", count(*rows, "row", "rows")) } else { String::new() };
-            ("settle", format!("row {row:<6} {fate}{rows}  {url}"))
+            let why = message.as_ref().map_or(String::new(), |m| format!("  ({m})"));
+            ("settle", format!("row {row:<6} {fate}{rows}  {url}{why}"))
         }
         Event::RunStarted { job, pending, .. } => ("start", format!("{job}, {} pending", thousands(*pending))),
         Event::Notice { .. } | Event::Warned { .. } | Event::Committed { .. } | Event::Stopping { .. } | Event::RunEnded { .. } => {

@@ -25,8 +25,6 @@ pub struct Ctx<'a> {
     pub method: &'a Method,
     /// Address of this hop, for relative redirects.
     pub url: &'a Url,
-    /// Whether it went through a proxy that reads requests: a 407 is then the proxy's.
-    pub proxied: bool,
 }
 
 /// What an outcome means.
@@ -200,14 +198,12 @@ fn other_status(status: u16, headers: &HeaderMap, ctx: &Ctx<'_>) -> Judgement {
     let repeat = match headers.get("stripe-should-retry").map(http::HeaderValue::as_bytes) {
         Some(b"true") => Repeat::Backoff,
         Some(b"false") => Repeat::Never,
-        _ if status == 407 && ctx.proxied => Repeat::Local,
         _ if listed => Repeat::Backoff,
         _ => Repeat::Never,
     };
     let class = if repeat == Repeat::Backoff { Class::Transient } else { reason.class() };
-    // A misdirected (RFC 9110 15.5.20) or too early (RFC 8470 5.2) request was not processed, one that the proxy wants credentials
-    // for was not passed on: any method may repeat it.
-    let unprocessed = (matches!(status, 421 | 425) || repeat == Repeat::Local) && ctx.method == ctx.listed;
+    // A misdirected (RFC 9110 15.5.20) or too early (RFC 8470 5.2) request was not processed: any method may repeat it.
+    let unprocessed = matches!(status, 421 | 425) && ctx.method == ctx.listed;
     Judgement::Trouble(Trouble {
         class,
         repeat,
@@ -237,7 +233,9 @@ fn failure(f: &Failure, ctx: &Ctx<'_>) -> Trouble {
         Reason::ProtocolError if unwritten => Repeat::Free,
         Reason::ProtocolError | Reason::TlsHandshake | Reason::DnsNxdomain | Reason::DnsNodata => Repeat::Once,
         Reason::DecodeError => Repeat::Identity,
-        Reason::ProxyAuth | Reason::ProxyRefused => Repeat::Local,
+        // A way that the proxy does not open to this host (CONNECT not 2xx) is a host out of reach, charged as such; a proxy that
+        // refuses all of them rests.
+        Reason::ProxyAuth => Repeat::Local,
         // `host-unreachable` is the engine's own word for entries that it gives up.
         Reason::HostUnreachable => Repeat::Never,
         other => match other.class() {
@@ -314,6 +312,7 @@ pub fn reach(outcome: &Outcome) -> Reach {
         Outcome::Failure(f) if f.status.is_some() || f.headers_at.is_some() => Reach::Yes,
         Outcome::Failure(f) => match f.reason {
             Reason::ConnectRefused
+            | Reason::ProxyRefused
             | Reason::ConnectTimeout
             | Reason::NetUnreachable
             | Reason::DnsServfail

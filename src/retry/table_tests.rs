@@ -65,12 +65,11 @@ struct Case {
     request: RequestPlan,
     listed: Method,
     method: Method,
-    proxied: bool,
 }
 
 impl Case {
     fn of(method: Method) -> Self {
-        Self { retry: retry_plan(), request: request_plan(), listed: method.clone(), method, proxied: false }
+        Self { retry: retry_plan(), request: request_plan(), listed: method.clone(), method }
     }
 
     fn judge(&self, outcome: &Outcome) -> Judgement {
@@ -84,7 +83,6 @@ impl Case {
                 listed: &self.listed,
                 method: &self.method,
                 url: &url,
-                proxied: self.proxied,
             },
         )
     }
@@ -198,7 +196,7 @@ fn table_of_failures() {
         same("forbidden blocked Never"),
         same("proxy-auth permanent Local"),
         same("proxy-unreachable local Local"),
-        same("proxy-refused transient Local"),
+        same("proxy-refused transient Backoff"),
         same("waf-challenge blocked Never"),
         same("connect-refused transient Backoff"),
         same("connect-timeout transient Backoff"),
@@ -367,11 +365,13 @@ fn the_job_and_stripe_override_the_statuses() {
 }
 
 #[test]
-fn a_407_is_the_proxys_where_there_is_one() {
-    let c = Case { proxied: true, ..get() };
-    assert_eq!(c.trouble(&ans(407, &[], "")).repeat, Repeat::Local);
-    let c = Case { proxied: true, ..post() };
-    assert!(c.trouble(&ans(407, &[], "")).resend, "the proxy passed nothing on");
+fn a_proxys_own_trouble_is_not_charged_and_a_way_that_it_does_not_open_is() {
+    for (reason, repeat) in
+        [(Reason::ProxyUnreachable, Repeat::Local), (Reason::ProxyAuth, Repeat::Local), (Reason::ProxyRefused, Repeat::Backoff)]
+    {
+        let t = post().trouble(&broke(reason, Sent::No, false));
+        assert_eq!((t.repeat, t.resend), (repeat, true), "{}: the proxy passed nothing on", t.reason);
+    }
 }
 
 #[test]
@@ -393,6 +393,7 @@ fn statuses_speak_for_a_host_and_silence_against_it() {
         (Reason::ConnReset, Reach::Neither),
         (Reason::LocalResource, Reach::Neither),
         (Reason::ProxyUnreachable, Reach::Neither),
+        (Reason::ProxyRefused, Reach::No),
     ] {
         assert_eq!(reach(&broke(r, Sent::Maybe, false)), want);
     }

@@ -37,6 +37,8 @@ fn fetch_takes_addresses_a_file_or_stdin_and_gives_rows_on_stdout() {
     let run = fetch().args([origin.url("/x"), origin.url("/y")]).expect(0);
     assert_eq!(titles(&run.out), ["/x", "/y"]);
     assert!(run.err.contains("-o"), "a notice says which flag makes it resumable: {}", run.err);
+    assert!(run.err.contains("warning:") && run.err.contains("at least once"), "{}", run.err);
+    assert_eq!(fetch().arg("--quiet").arg(origin.url("/q")).expect(0).err, "");
     assert_eq!(titles(&fetch().arg("list.txt").expect(0).out), ["/a", "/b"]);
     let run = fetch().arg("-").stdin(format!("{}\n", origin.url("/s"))).expect(0);
     assert_eq!(titles(&run.out), ["/s"]);
@@ -70,6 +72,28 @@ fn fetch_tells_skipped_records_on_stderr() {
     let run = Gleaner::new(["fetch", &origin.url("/gone"), &origin.url("/ok")]).expect(1);
     assert!(run.err.contains("http-404"), "{}", run.err);
     assert_eq!(run.out.lines().count(), 1);
+    // with --verbose each of them, those without a request too
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("l.txt"), format!("{0}\n{0}\nnonsense\n{1}\n", origin.url("/gone"), origin.url("/ok"))).unwrap();
+    let run = Gleaner::new(["fetch", "l.txt", "--verbose"]).home(dir.path()).expect(1);
+    let told = |fate: &str| run.err.lines().any(|l| l.contains(" settle ") && l.contains(fate));
+    assert!(told("http-404") && told("duplicate") && told("bad-input"), "{}", run.err);
+    assert!(run.err.lines().any(|l| l.contains("bad-input") && l.contains("l.txt:3")), "why: {}", run.err);
+}
+
+#[test]
+fn status_needs_the_state_and_nothing_else_of_the_job() {
+    let origin = echo();
+    let job = Job::over([origin.url("/a")]).set("request.headers", "{ X-Token = \"${env:STATUS_TOKEN}\" }");
+    job.run().env("STATUS_TOKEN", "x").expect(0);
+    let status = Gleaner::new(["status"]).arg(job.path("job.toml")).home(job.dir()).expect(0);
+    assert!(status.out.contains("1 results + 0 skipped"), "{}", status.out);
+    let dir = tempfile::tempdir().unwrap();
+    Gleaner::new(["fetch", "-o", "out.csv", &origin.url("/b")]).home(dir.path()).expect(0);
+    let status = Gleaner::new(["status", "out.csv"]).home(dir.path()).expect(0);
+    assert!(status.out.contains("1 results + 0 skipped"), "{}", status.out);
+    let none = Gleaner::new(["status", "other.csv"]).home(dir.path()).expect(65);
+    assert!(none.err.contains("other.csv.gleaner"), "{}", none.err);
 }
 
 #[test]
@@ -167,6 +191,9 @@ fn verbose_shows_each_attempt_and_each_wait() {
     let origin = Origin::start(|r| if r.nth == 1 { Reply::status(503) } else { Reply::ok("x") });
     let run = Job::over([origin.url("/flaky")]).run().arg("--verbose").expect(0);
     assert!(run.err.contains("/flaky") && run.err.contains("503") && run.err.contains("200"), "{}", run.err);
+    for word in ["connect", "attempt", "retry", "settle"] {
+        assert!(run.err.lines().any(|l| l.contains(&format!("s {word} "))), "{word}: {}", run.err);
+    }
 }
 
 #[test]

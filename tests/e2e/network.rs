@@ -1,7 +1,7 @@
 //! The way out: network policy, proxies, name servers, TLS, HTTP/2.
 
 use crate::support::origin::Setup;
-use crate::support::{Gleaner, Job, Origin, Reply, Req, page};
+use crate::support::{Gleaner, Job, Origin, Reply, Req, ms, page};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -161,6 +161,50 @@ fn a_dead_proxy_charges_nothing_and_is_never_gone_around() {
     assert_eq!(origin.arrivals(), 0);
     assert_eq!(job.stats()["pending"], 1);
     assert!(run.err.contains(&dead.to_string()) && !run.err.contains("pw@"), "{}", run.err);
+    assert_eq!(run.err.matches("warning:").count(), 1, "told once: {}", run.err);
+    assert!(job.stats()["finish"] == "deferred" && run.err.contains("[request] proxy"), "{}", run.err);
+    // mended, the same command goes on
+    job.run().args(["--set", "request.proxy=off"]).expect(0);
+    assert_eq!(job.results()[0].number("_attempts"), 1, "nothing was charged");
+}
+
+#[test]
+fn a_proxy_that_rests_is_not_asked_and_another_one_takes_over() {
+    let proxy = echo();
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let list = format!("[\"http://u:pw@{dead}\", {:?}]", proxy.url(""));
+    let job = Job::over((0..40).map(|i| format!("http://site.example.com/{i}"))).set("request.proxy", &list);
+    let run = job.run().arg("--verbose").expect(0);
+    job.exactly_once(40);
+    assert_eq!(proxy.arrivals(), 40);
+    let failed = run.err.lines().filter(|l| l.contains(" attempt ") && l.contains("proxy-unreachable")).count();
+    assert!((1..=8).contains(&failed), "only what was under way: {failed}\n{}", run.err);
+    assert!(run.err.contains(&format!("proxy {dead}")) && run.err.contains("rests for 30s") && !run.err.contains("pw@"), "{}", run.err);
+    assert!(job.results().iter().all(|r| r.number("_attempts") == 1), "nothing was charged");
+}
+
+#[test]
+fn a_407_is_the_proxys_and_five_in_a_row_end_it() {
+    let proxy = Origin::start(|_| Reply::status(407).after(ms(500)));
+    let job = Job::over((0..8).map(|i| format!("http://site.example.com/{i}"))).set("request.proxy", &format!("{:?}", proxy.url("")));
+    let run = job.run().expect(75);
+    assert!((5..=8).contains(&proxy.arrivals()), "{} requests\n{}", proxy.arrivals(), run.err);
+    let stats = job.stats();
+    assert_eq!((stats["pending"].as_u64(), stats["skipped"].as_u64(), stats["finish"].as_str()), (Some(8), Some(0), Some("deferred")));
+    assert!(run.err.contains(&format!("127.0.0.1:{}", proxy.port)) && run.err.contains("not asked again"), "{}", run.err);
+}
+
+#[test]
+fn a_way_that_a_proxy_does_not_open_costs_that_host_only() {
+    let site = Origin::with(Setup { tls: true, ..Setup::default() }, |r| Reply::ok(page(r.host())));
+    let to = site.addr();
+    let proxy = Origin::start(move |r: &Req| if r.target.starts_with("dead") { Reply::status(502) } else { Reply::tunnel(to) });
+    let job = Job::over(["https://dead.example.com/x", "https://shop.example.com/x"])
+        .set("retry.attempts", "2")
+        .set("retry.backoff", "\"100ms\"");
+    job.run().env("https_proxy", proxy.url("")).arg("--ca-file").arg(site.ca_file()).expect(1);
+    assert_eq!(job.fates()["https://dead.example.com/x"], ("proxy-refused".to_owned(), 2));
+    assert_eq!(job.exactly_once(2).0.len(), 1);
 }
 
 /// A name server: `good*` has an address, `servfail*` fails, `nodata*` is empty, `silent*` is silence, all else is no name.

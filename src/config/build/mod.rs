@@ -13,7 +13,7 @@ use super::leaf::Set;
 use super::raw;
 use super::tree::{Node, Value};
 use crate::model::Template;
-use crate::model::plan::{NetworkPlan, Plan};
+use crate::model::plan::{NetworkPlan, Plan, StatePlace};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -91,8 +91,9 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     let pages = pages::pages(&mut b, job.pages);
     let extract = pages::extract(&mut b, job.extract);
     for (key, message) in check_extract(&extract, crawl.as_ref(), pages.as_ref()) {
-        // What was said of a key above says it better.
-        if !b.errors.iter().any(|e| e.key == key.split('[').next().unwrap_or_default()) {
+        // What was found wrong with the text itself is told better there.
+        let list = key.split_once('[').map_or(key.as_str(), |(list, _)| list);
+        if !b.is_wrong(&key) && !b.is_wrong(list) {
             b.error(&key, message);
         }
     }
@@ -105,6 +106,11 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     let stop = limits::stop(&mut b, job.stop);
     let job_file = b.context.job_file.map(Path::to_path_buf);
     Some(Plan { name, job_file, state, input: input?, request, auth, limits, retry, crawl, pages, extract, output, network, stop, frozen })
+}
+
+/// Where the state is, by the section `[job]` alone.
+pub(super) fn state_place(context: Context<'_>, job: raw::JobSection, errors: &mut Vec<ConfigError>) -> StatePlace {
+    output::job(&mut Builder { context, errors }, job).1
 }
 
 /// What the compilers of selectors, filters and patterns say: dotted key and message, for each source that is wrong.

@@ -131,7 +131,7 @@ fn switches_of_the_network_are_read_or_refused_with_their_form() {
     for bad in ["", "10.0.0.0/33", "h/8", "10.0.0.0/", "10.0.0.0/-1"] {
         assert!(parse_allow_net(bad).is_err(), "{bad}");
     }
-    assert_eq!(parse_resolve("Ex.com:443:127.0.0.1"), Ok(("ex.com".into(), 443, ip("127.0.0.1"))));
+    assert_eq!(parse_resolve("Ex.com.:443:127.0.0.1"), Ok(("ex.com".into(), 443, ip("127.0.0.1"))));
     assert_eq!(parse_resolve("*:80:[::1]"), Ok(("*".into(), 80, ip("::1"))));
     assert_eq!(parse_resolve("h:80:::1"), Ok(("h".into(), 80, ip("::1"))));
     assert_eq!(parse_resolve("[::2]:80:[::1]"), Ok(("::2".into(), 80, ip("::1"))));
@@ -142,8 +142,23 @@ fn switches_of_the_network_are_read_or_refused_with_their_form() {
     for bad in ["", "127.0.0.1", "::1:53", "h:53", "127.0.0.1:0"] {
         assert!(parse_dns_server(bad).is_err(), "{bad}");
     }
+    assert!(parse_dns_server("9.9.9.9").unwrap_err().ends_with("like \"9.9.9.9:53\""));
+    assert!(parse_dns_server("2620:fe::fe").unwrap_err().ends_with("like \"[2620:fe::fe]:53\""));
     let mut job = job("network.allow = \"public\"");
     job.overrides.network.allow_net.push((ip("127.0.0.0"), 8));
     let network = job.ok().plan.network;
     assert_eq!((network.allow, network.allow_net.len()), (AllowNetwork::Public, 1));
+}
+
+#[test]
+fn the_states_place_is_known_where_the_rest_of_the_job_is_wrong() {
+    let job = Job::new("job.state = \"s\"\nauth.bearer = \"${env:UNSET}\"\nlimits.workers = \"many\"\nnonsense = 1\n");
+    assert!(job.load().is_err());
+    let place = |job: &Job| crate::config::state_place(&job.path(), &job.overrides, job.env.clone());
+    assert_eq!(place(&job).unwrap(), StatePlace::Folder(job.folder.path().join("s")));
+    let plain = Job::new("");
+    assert_eq!(place(&plain).unwrap(), StatePlace::Folder(plain.folder.path().join(".gleaner/x")));
+    assert!(place(&Job::new("job.name = \"a/b\"")).is_err());
+    assert!(place(&Job::new("job.state = 3")).is_err());
+    assert!(place(&Job::new("= =")).is_err());
 }

@@ -1,6 +1,7 @@
 //! Proxies of the tests' own: HTTP with and without CONNECT, SOCKS5.
 
 use super::*;
+use crate::clock::Moment;
 use crate::model::{Reason, Sent};
 use tokio::io::copy_bidirectional;
 
@@ -120,20 +121,24 @@ async fn connect_refusals_are_the_proxys() {
         assert!(e.message.contains(&proxy.addr.to_string()) && !e.message.contains("canary"), "{}", e.message);
         assert!(proxy.heads()[0].starts_with("CONNECT a.invalid:443 HTTP/1.1\r\n"));
     }
-    // without CONNECT a 407 is an answer with that status
+    // without CONNECT too a 407 is the proxy's, and no server was asked
     let proxy = Origin::reply("HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n", Then::Keep).await;
-    assert_eq!(answer(&through(&format!("http://{}", proxy.addr)), get("http://a.invalid/")).await.status, 407);
+    let e = failure(&through(&format!("http://u:canary@{}", proxy.addr)), get("http://a.invalid/")).await;
+    assert_eq!((e.reason, e.sent), (Reason::ProxyAuth, Sent::No), "{}", e.message);
+    assert!(e.message.contains(&proxy.addr.to_string()) && !e.message.contains("canary"), "{}", e.message);
 }
 
 #[tokio::test]
 async fn five_407_in_a_row_end_a_proxy() {
     let proxy = Origin::reply("HTTP/1.1 407 No\r\nContent-Length: 0\r\n\r\n", Then::Close).await;
     let f = through(&format!("http://{}", proxy.addr));
+    let url = url::Url::parse("https://a.invalid/").unwrap();
     for i in 0..5 {
-        assert!(!f.proxies_exhausted(), "{i}");
-        failure(&f, get("https://a.invalid/")).await;
+        assert!(f.rest_until(&url).is_none_or(|r| r.until != Moment::FAR), "{i}");
+        failure(&f, get(url.as_str())).await;
     }
-    assert!(f.proxies_exhausted());
+    assert_eq!(f.rest_until(&url).unwrap().until, Moment::FAR);
+    assert_eq!(f.proxy_news().len(), 1);
 }
 
 #[tokio::test]
