@@ -60,6 +60,19 @@ fn overrides(settings: &Settings) -> Overrides {
     overrides
 }
 
+/// What the files of a job say before anything is sent; gives notices.
+pub(crate) fn check(plan: &Plan) -> Result<Vec<String>, Failure> {
+    crate::engine::check(plan).map_err(failed)
+}
+
+fn failed(e: crate::engine::RunError) -> Failure {
+    let failure = Failure::new(Exit::from_code(e.exit_code()), e.to_string());
+    match e.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
 /// The JSON Schema of job files.
 pub(crate) fn schema() -> String {
     crate::config::schema()
@@ -72,13 +85,7 @@ pub(crate) fn exit(stats: &Stats) -> Exit {
 
 /// Runs a plan to an end.
 pub(crate) async fn run(plan: Plan, options: RunOptions, events: Events, signals: mpsc::Receiver<Interrupt>) -> Result<Stats, Failure> {
-    crate::engine::run(plan, options, events, signals).await.map_err(|e| {
-        let failure = Failure::new(Exit::from_code(e.exit_code()), e.to_string());
-        match e.hint() {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })
+    crate::engine::run(plan, options, events, signals).await.map_err(failed)
 }
 
 /// Where the job of a state folder stands.
