@@ -121,6 +121,7 @@ mod tests {
                 status: Some(200),
                 ms: 1,
                 bytes: 2,
+                remote: None,
                 message: None,
             });
         }

@@ -51,6 +51,7 @@ mod tests {
                 status,
                 ms,
                 bytes: 1536,
+                remote: None,
                 message: message.map(str::to_owned),
             };
             verbose_line(&event, Duration::from_millis(1234)).unwrap()
