@@ -361,6 +361,8 @@ impl Dispatcher {
                                 None => self.frontier.more = true,
                             }
                         }
+                        // Seeds are never too deep.
+                        Offered::Cut => {}
                         Offered::Known { .. } => {
                             self.tally.ended(false);
                         }
@@ -385,7 +387,7 @@ impl Dispatcher {
                     got += host.entries.len();
                     self.take_host(host);
                 }
-                self.frontier.more |= got > 0;
+                self.frontier.more |= got > 0 || leased.growing;
             }
             Reply::Claimed(work, claim) => match claim.map_err(store_failed)? {
                 Claim::Yours => self.requeue(work),
