@@ -29,7 +29,7 @@ pub(crate) struct Task {
     /// Charged tries, this one included.
     pub attempts: u32,
     pub page: Option<PageState>,
-    /// Whether links are offered (a crawl, depth left).
+    /// Whether links are offered (a crawl).
     pub links: bool,
 }
 

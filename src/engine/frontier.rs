@@ -139,6 +139,8 @@ impl Dispatcher {
                                 None => self.frontier.more = true,
                             }
                         }
+                        // Seeds are never too deep.
+                        Offered::Cut => {}
                         Offered::Known { .. } => {
                             self.tally.ended(false);
                         }
@@ -164,8 +166,8 @@ impl Dispatcher {
                     got += host.entries.len();
                     self.take_host(host);
                 }
-                self.frontier.more |= got > 0;
-                self.frontier.looked = got == 0 && fresh;
+                self.frontier.more |= got > 0 || leased.growing;
+                self.frontier.looked = got == 0 && !leased.growing && fresh;
             }
             Reply::Claimed(work, claim) => match claim.map_err(store_failed)? {
                 Claim::Yours => self.requeue(work),
@@ -182,7 +184,7 @@ impl Dispatcher {
     /// A record that ended without a request.
     fn tell_of_record(&self, offered: &Offered, row: u64, url: String, bad: String) {
         let (fate, message) = match offered {
-            Offered::New(_) => return,
+            Offered::New(_) | Offered::Cut => return,
             Offered::Known { first_row } => ("duplicate", format!("row {first_row} was first")),
             Offered::Bad => ("bad-input", bad),
         };

@@ -262,6 +262,7 @@ async fn open_store(plan: &Arc<Plan>, extractor: &Extractor, fresh: bool, clock:
         flush: plan.output.flush,
         frozen: plan.frozen.clone(),
         encoder: encoder_spec(plan, extractor),
+        depth: plan.crawl.as_ref().and_then(|c| c.depth),
         fresh,
         stdout: None,
     };
@@ -350,6 +351,7 @@ async fn finish(d: &mut Dispatcher, store: &Store, ended: Result<End, RunError>,
     }
     let account = account.map_err(store_failed)?;
     let by_reason = store.by_reason();
+    tell_of_cut(d, store.cut());
     let stats = stats(d, end.finish, account, by_reason);
     let code = end.done.then(|| exit_code(&stats));
     store.close(code).await.map_err(store_failed)?;
@@ -357,6 +359,17 @@ async fn finish(d: &mut Dispatcher, store: &Store, ended: Result<End, RunError>,
         d.events.notice("this job was done before; nothing was sent".to_owned());
     }
     Ok(stats)
+}
+
+/// What `depth` cut is named with its key.
+fn tell_of_cut(d: &Dispatcher, links: u64) {
+    let Some(depth) = d.plan.crawl.as_ref().and_then(|c| c.depth).filter(|_| links > 0) else { return };
+    let (n, are) = (crate::events::thousands(links), if links == 1 { "link is" } else { "links are" });
+    let way = match d.plan.state {
+        StatePlace::Folder(_) => "kept in the state; raise it and run again to go on there",
+        StatePlace::Throwaway => "left out",
+    };
+    d.events.notice(format!("{n} {are} deeper than [crawl] depth = {depth} and {way}"));
 }
 
 fn stats(d: &Dispatcher, finish: String, account: Account, by_reason: BTreeMap<String, u64>) -> Stats {

@@ -457,7 +457,8 @@ impl Dispatcher {
         }
         add_counts(&mut self.tally.out_of_scope, parsed.out_of_scope);
         work.rows += parsed.rows.count;
-        if !parsed.discovered.is_empty() {
+        let too_deep = self.plan.crawl.as_ref().and_then(|c| c.depth).is_some_and(|d| work.lease.depth >= d);
+        if !parsed.discovered.is_empty() && !too_deep {
             self.may_have_more(&parsed.discovered);
         }
         let entry = work.lease.entry;

@@ -107,7 +107,8 @@ impl Dispatcher {
             self.tally.retries += 1;
             self.tally.host(url.host_str().unwrap_or_default(), |h| h.retries += 1);
         }
-        let links = self.plan.crawl.as_ref().is_some_and(|c| c.depth.is_none_or(|d| work.lease.depth < d));
+        // Links beyond the depth too: the store keeps them for a run that goes deeper.
+        let links = self.plan.crawl.is_some();
         let parse = ForParse { lease: work.lease.clone(), attempts: work.tries.charged + 1, page: work.page.clone(), links };
         let flight = self.fly(Item::Entry(work), slot, permit, url, now);
         self.tasks.spawn(self.shop.clone().entry(flight, request, parse));

@@ -2,11 +2,11 @@
 
 use super::encode::Encoder;
 use super::error::StoreError;
-use super::frontier::{Held, NewEntry, Place, claim, keep};
+use super::frontier::{Held, Known, NewEntry, Place, Taken, claim, keep};
 use super::handle::PutBack;
 use super::schema::{RESULT, SWEEP};
 use super::sink::Sink;
-use super::types::{BadRecord, Claim, HostId, InputMark, Lease, Offer, OfferUrl, Offered, Origin, Settle, Settled};
+use super::types::{BadRecord, Claim, HostId, InputMark, Lease, LeaseRequest, Leased, Offer, OfferUrl, Offered, Origin, Settle, Settled};
 use super::writer::{Deferred, RESULTS, SKIPPED, Writer};
 use crate::model::plan::SinkFormat;
 use crate::model::{Columns, EntryId, FetchKey, Reason, SkippedRecord};
@@ -106,9 +106,15 @@ impl Writer {
     fn seed(&mut self, row: u64, columns: Columns, body: OfferUrl, hand: bool) -> Result<Offered, StoreError> {
         let db = self.db();
         let host = self.frontier.host(&self.conn, &body.host, true).map_err(&db)?;
-        if let Some(known) = self.frontier.claim_next(&self.conn, &body).map_err(&db)?
+        let next = self.frontier.next_entry();
+        let taken = claim(&self.conn, &body.key.0, next).map_err(&db)?;
+        if let Some(Taken::Cut(page, _)) = &taken {
+            self.frontier.uncut(&self.conn, page, &body.key.0, next).map_err(&db)?;
+        }
+        if let Some(Taken::Entry(known)) = taken
             && !body.fetch_duplicates
         {
+            self.shorten(&known, None, 0)?;
             let fate = self.count_skip(&Reason::Duplicate)?;
             self.account.duplicates += 1;
             let entry = NewEntry { row, url: &body.url, host: Some(host), via: None, seed: None, depth: 0, columns: None, fate };
@@ -139,23 +145,74 @@ impl Writer {
 
     fn discovered(&mut self, via: EntryId, depth: u32, body: &OfferUrl, hand: bool) -> Result<Offered, StoreError> {
         let db = self.db();
-        if let Some(known) = self.frontier.claim_next(&self.conn, body).map_err(&db)? {
-            self.frontier.shorten(&self.conn, &known, via, depth).map_err(&db)?;
-            return Ok(Offered::Known { first_row: known.row });
+        let parent = self.frontier.parent(&self.conn, via).map_err(&db)?;
+        // A shorter way to the page may have been found since it was leased.
+        let depth = i64::from(depth).min(parent.depth + 1);
+        let key = &body.key.0;
+        let next = self.frontier.next_entry();
+        let deep = depth > self.frontier.cut.limit;
+        match claim(&self.conn, key, if deep { -via.0 } else { next }).map_err(&db)? {
+            None if deep => {
+                let host = self.frontier.host(&self.conn, &body.host, false).map_err(&db)?;
+                self.frontier.cut_off(&self.conn, via, key, &body.url, host).map_err(&db)?;
+                return Ok(Offered::Cut);
+            }
+            None => {}
+            Some(Taken::Entry(known)) => {
+                self.shorten(&known, Some(via), depth)?;
+                return Ok(Offered::Known { first_row: known.row });
+            }
+            Some(Taken::Cut(page, first_row)) if deep => {
+                if depth <= page.depth {
+                    self.frontier.cut_nearer(&self.conn, &page, via, key).map_err(&db)?;
+                }
+                return Ok(Offered::Known { first_row });
+            }
+            Some(Taken::Cut(page, _)) => self.frontier.uncut(&self.conn, &page, key, next).map_err(&db)?,
         }
         let host = self.frontier.host(&self.conn, &body.host, false).map_err(&db)?;
-        let (row, seed) = self.frontier.parent(&self.conn, via).map_err(&db)?;
         self.account.discovered += 1;
         self.worked = true;
-        let entry = NewEntry { row, url: &body.url, host: Some(host), via: Some(via.0), seed: Some(seed), depth, columns: None, fate: 0 };
+        let entry = NewEntry {
+            row: parent.row,
+            url: &body.url,
+            host: Some(host),
+            via: Some(via.0),
+            seed: Some(parent.seed),
+            depth,
+            columns: None,
+            fate: 0,
+        };
         let id = self.frontier.insert(&self.conn, &entry).map_err(&db)?;
         self.frontier.enqueue(&self.conn, id, host, depth).map_err(&db)?;
         if !hand {
             return Ok(Offered::New(None));
         }
         let (lease, seed) = self.frontier.read(&self.conn, id, host, None).map_err(&db)?;
-        self.frontier.hold(id, Held { host, prio: depth.into(), place: Place::Ready, row, seed });
+        self.frontier.hold(id, Held { host, prio: depth, place: Place::Ready, row: parent.row, seed });
         Ok(Offered::New(Some(Box::new(lease))))
+    }
+
+    /// A shorter way to a known entry was found.
+    fn shorten(&mut self, known: &Known, via: Option<EntryId>, depth: i64) -> Result<(), StoreError> {
+        let grown = self.frontier.shorten(&self.conn, known, via, depth).map_err(self.db())?;
+        self.grew(grown);
+        Ok(())
+    }
+
+    fn grew(&mut self, links: u64) {
+        self.account.discovered += links;
+        self.worked |= links > 0;
+    }
+
+    /// Hands out entries; before that, a step of what a raised depth lets in.
+    pub(super) fn lease(&mut self, want: &LeaseRequest) -> Result<Leased, StoreError> {
+        if self.frontier.cut.is_growing() {
+            self.begin()?;
+            let grown = self.frontier.grow(&self.conn).map_err(self.db())?;
+            self.grew(grown);
+        }
+        self.frontier.lease(&self.conn, want).map_err(self.db())
     }
 
     /// Encodes a skipped record of the store's own making.
@@ -221,6 +278,7 @@ impl Writer {
                 match self.offer_one(offer)? {
                     Offered::New(_) => sum.new += 1,
                     Offered::Known { .. } => sum.known += 1,
+                    Offered::Cut => sum.cut += 1,
                     Offered::Bad => {}
                 }
             }
@@ -333,9 +391,12 @@ impl Writer {
     /// Gives a second key (a redirect's target) to an entry.
     pub(super) fn claim(&mut self, key: FetchKey, entry: EntryId) -> Result<Claim, StoreError> {
         self.begin()?;
-        let known = claim(&self.conn, &key.0, entry.0).map_err(self.db())?;
-        Ok(match known {
-            Some(k) if k.entry != entry.0 => Claim::Known { first_row: k.row },
+        let taken = claim(&self.conn, &key.0, entry.0).map_err(self.db())?;
+        if let Some(Taken::Cut(page, _)) = &taken {
+            self.frontier.uncut(&self.conn, page, &key.0, entry.0).map_err(self.db())?;
+        }
+        Ok(match taken {
+            Some(Taken::Entry(k)) if k.entry != entry.0 => Claim::Known { first_row: k.row },
             _ => Claim::Yours,
         })
     }

@@ -1,8 +1,9 @@
 //! The frontier: every address known and who holds it. Works on the open transaction; leases live in memory only.
 
+use super::cut::{Cut, Page};
 use super::encode::{pack_columns, unpack_columns};
 use super::schema::{PENDING, SWEEP};
-use super::types::{HostId, HostLease, Lease, LeaseRequest, Leased, OfferUrl, StoredRobots};
+use super::types::{HostId, HostLease, Lease, LeaseRequest, Leased, StoredRobots};
 use crate::clock::Wall;
 use crate::model::{Columns, EntryId, HostKey};
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
@@ -41,18 +42,38 @@ pub(super) struct NewEntry<'a> {
     pub(super) host: Option<i64>,
     pub(super) via: Option<i64>,
     pub(super) seed: Option<i64>,
-    pub(super) depth: u32,
+    pub(super) depth: i64,
     pub(super) columns: Option<&'a str>,
     pub(super) fate: i64,
 }
 
-/// What is known of a key.
+/// An entry that has the key.
 pub(super) struct Known {
     pub(super) entry: i64,
     pub(super) row: u64,
-    depth: i64,
+    pub(super) depth: i64,
     fate: i64,
     host: Option<i64>,
+}
+
+impl Known {
+    pub(super) fn is_pending(&self) -> bool {
+        self.fate == PENDING
+    }
+}
+
+/// Who has a key already.
+pub(super) enum Taken {
+    Entry(Known),
+    /// A link that was cut, with the input record that it descends from.
+    Cut(Page, u64),
+}
+
+/// The page that a link was found on.
+pub(super) struct Parent {
+    pub(super) row: u64,
+    pub(super) seed: i64,
+    pub(super) depth: i64,
 }
 
 /// A leased entry that counts for its host.
@@ -72,12 +93,14 @@ pub(super) struct Frontier {
     pub(super) pending: u64,
     /// Of these, waiting for the final sweep.
     pub(super) sweep: u64,
+    /// Links that are too deep.
+    pub(super) cut: Cut,
     /// The frozen columns, by which seeds are packed.
     pub(super) columns: Vec<String>,
 }
 
 impl Frontier {
-    pub(super) fn open(conn: &Connection, pending: u64, sweep: u64, columns: Vec<String>) -> Result<Self> {
+    pub(super) fn open(conn: &Connection, pending: u64, sweep: u64, cut: Cut, columns: Vec<String>) -> Result<Self> {
         let last = |table: &str| conn.query_row(&format!("SELECT coalesce(max(id), 0) FROM {table}"), [], |r| r.get::<_, i64>(0));
         Ok(Self {
             next_entry: last("entry")? + 1,
@@ -88,6 +111,7 @@ impl Frontier {
             leased_hosts: HashMap::new(),
             pending,
             sweep,
+            cut,
             columns,
         })
     }
@@ -151,19 +175,17 @@ impl Frontier {
         pack_columns(columns, &self.columns)
     }
 
-    /// Takes the key for the next entry; what is known of it where another has it.
-    pub(super) fn claim_next(&self, conn: &Connection, body: &OfferUrl) -> Result<Option<Known>> {
-        claim(conn, &body.key.0, self.next_entry)
+    /// The number of the next entry.
+    pub(super) fn next_entry(&self) -> i64 {
+        self.next_entry
     }
 
-    /// A shorter way to an entry that is not fetched yet moves it up (leased ones keep their place).
-    pub(super) fn shorten(&mut self, conn: &Connection, known: &Known, via: EntryId, depth: u32) -> Result<()> {
-        let depth = i64::from(depth);
+    /// Moves a pending entry up in its host's order, where it is leased in what memory keeps of it too.
+    pub(super) fn move_up(&mut self, conn: &Connection, known: &Known, depth: i64) -> Result<()> {
         let Some(host) = known.host else { return Ok(()) };
-        if known.fate != PENDING || known.depth <= depth || self.leased.contains_key(&known.entry) {
-            return Ok(());
+        if let Some((held, _)) = self.leased.get_mut(&known.entry) {
+            held.prio = depth;
         }
-        conn.prepare_cached("UPDATE entry SET depth = ?2, via = ?3 WHERE id = ?1")?.execute(params![known.entry, depth, via.0])?;
         let moved = conn.prepare_cached("UPDATE todo SET prio = ?4 WHERE host = ?1 AND prio = ?2 AND entry = ?3")?.execute(params![
             host,
             known.depth,
@@ -177,8 +199,8 @@ impl Frontier {
     }
 
     /// Puts a new entry among the ready ones.
-    pub(super) fn enqueue(&mut self, conn: &Connection, entry: i64, host: i64, depth: u32) -> Result<()> {
-        self.put(conn, entry, host, i64::from(depth), Place::Ready, None)?;
+    pub(super) fn enqueue(&mut self, conn: &Connection, entry: i64, host: i64, depth: i64) -> Result<()> {
+        self.put(conn, entry, host, depth, Place::Ready, None)?;
         self.pending += 1;
         Ok(())
     }
@@ -273,13 +295,13 @@ impl Frontier {
         Ok(())
     }
 
-    /// Row and seed of an entry, for what was found on its page.
-    pub(super) fn parent(&self, conn: &Connection, entry: EntryId) -> Result<(u64, i64)> {
+    /// An entry as the parent of what was found on its page.
+    pub(super) fn parent(&self, conn: &Connection, entry: EntryId) -> Result<Parent> {
         if let Some((held, _)) = self.leased.get(&entry.0) {
-            return Ok((held.row, held.seed));
+            return Ok(Parent { row: held.row, seed: held.seed, depth: held.prio });
         }
-        conn.prepare_cached("SELECT row, coalesce(seed, id) FROM entry WHERE id = ?1")?
-            .query_row([entry.0], |r| Ok((r.get::<_, i64>(0)?.cast_unsigned(), r.get(1)?)))
+        conn.prepare_cached("SELECT row, coalesce(seed, id), depth FROM entry WHERE id = ?1")?
+            .query_row([entry.0], |r| Ok(Parent { row: r.get::<_, i64>(0)?.cast_unsigned(), seed: r.get(1)?, depth: r.get(2)? }))
     }
 
     /// Hands out entries, each once until it is settled.
@@ -301,7 +323,8 @@ impl Frontier {
         for host in wanted {
             out.hosts.push(self.lease_host(conn, host, want)?);
         }
-        out.drained = self.pending == self.leased.len() as u64;
+        out.growing = self.cut.is_growing();
+        out.drained = self.pending == self.leased.len() as u64 && !out.growing;
         out.sweep_waiting = self.sweep;
         out.next_due = conn
             .prepare_cached("SELECT min(due) FROM later WHERE due > ?1 AND due < ?2")?
@@ -372,7 +395,8 @@ impl Frontier {
             self.hold(entry, Held { host, prio, place, row: lease.row, seed });
             entries.push(lease);
         }
-        Ok(HostLease { id: HostId(host), key, named, robots, entries, more: picked.more, next_due })
+        let more = picked.more || self.cut.is_growing();
+        Ok(HostLease { id: HostId(host), key, named, robots, entries, more, next_due })
     }
 
     /// Takes rows that are not leased until there are enough; one row beyond says that there are more.
@@ -451,15 +475,19 @@ fn sweep_hosts(conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>,
     Ok(())
 }
 
-/// Takes `key` for `entry`; what is known of it where it was taken.
-pub(super) fn claim(conn: &Connection, key: &[u8; 16], entry: i64) -> Result<Option<Known>> {
+/// Takes `key` for `entry` (negative: for a cut link on that entry's page); who has it where it was taken.
+pub(super) fn claim(conn: &Connection, key: &[u8; 16], entry: i64) -> Result<Option<Taken>> {
     let fresh = conn.prepare_cached("INSERT OR IGNORE INTO known(key, entry) VALUES (?1, ?2)")?.execute(params![&key[..], entry])?;
     if fresh == 1 {
         return Ok(None);
     }
-    conn.prepare_cached("SELECT e.id, e.row, e.depth, e.fate, e.host FROM known k JOIN entry e ON e.id = k.entry WHERE k.key = ?1")?
+    conn.prepare_cached("SELECT k.entry, e.row, e.depth, e.fate, e.host FROM known k JOIN entry e ON e.id = abs(k.entry) WHERE k.key = ?1")?
         .query_row([&key[..]], |r| {
-            Ok(Known { entry: r.get(0)?, row: r.get::<_, i64>(1)?.cast_unsigned(), depth: r.get(2)?, fate: r.get(3)?, host: r.get(4)? })
+            let (entry, row, depth) = (r.get::<_, i64>(0)?, r.get::<_, i64>(1)?.cast_unsigned(), r.get(2)?);
+            if entry < 0 {
+                return Ok(Taken::Cut(Page { via: -entry, depth }, row));
+            }
+            Ok(Taken::Entry(Known { entry, row, depth, fate: r.get(3)?, host: r.get(4)? }))
         })
         .map(Some)
 }

@@ -8,6 +8,7 @@ use crate::clock::Wall;
 use crate::events::Account;
 use crate::model::{EntryId, FetchKey, HostKey};
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
@@ -56,16 +57,18 @@ pub(super) struct Envelope {
 pub(super) struct Shared {
     failure: OnceLock<StoreError>,
     live: Mutex<(Account, BTreeMap<String, u64>)>,
+    cut: AtomicU64,
     pub(super) committed: watch::Sender<Account>,
     #[cfg(test)]
     pub(super) die_at: std::sync::atomic::AtomicU8,
 }
 
 impl Shared {
-    pub(super) fn new(account: Account, by_reason: BTreeMap<String, u64>) -> Self {
+    pub(super) fn new(account: Account, by_reason: BTreeMap<String, u64>, cut: u64) -> Self {
         Self {
             failure: OnceLock::new(),
             live: Mutex::new((account, by_reason)),
+            cut: AtomicU64::new(cut),
             committed: watch::Sender::new(account),
             #[cfg(test)]
             die_at: std::sync::atomic::AtomicU8::new(0),
@@ -77,7 +80,8 @@ impl Shared {
         let _ = self.failure.set(e);
     }
 
-    pub(super) fn publish(&self, account: Account, reasons: &Reasons) {
+    pub(super) fn publish(&self, account: Account, reasons: &Reasons, cut: u64) {
+        self.cut.store(cut, Ordering::Relaxed);
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         if live.0.skipped != account.skipped || reasons.changed {
             live.1 = reasons.counts();
@@ -190,6 +194,12 @@ impl Store {
     #[must_use]
     pub fn by_reason(&self) -> BTreeMap<String, u64> {
         self.shared.live.lock().unwrap_or_else(PoisonError::into_inner).1.clone()
+    }
+
+    /// Links that are kept because they are too deep, with what is not committed yet.
+    #[must_use]
+    pub fn cut(&self) -> u64 {
+        self.shared.cut.load(Ordering::Relaxed)
     }
 
     async fn ask<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, StoreError> {

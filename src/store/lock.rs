@@ -82,13 +82,27 @@ fn read(file: &mut File) -> Holder {
     Holder { pid: value("pid ").and_then(|p| p.parse().ok()), since: value("since ") }
 }
 
-/// proc(5): `1: FLOCK  ADVISORY  WRITE 123 08:01:4567 0 EOF`.
 fn holder_of(file: &File) -> Option<u32> {
     use std::os::unix::fs::MetadataExt as _;
-    let inode = format!(":{}", file.metadata().ok()?.ino());
-    let locks = std::fs::read_to_string("/proc/locks").ok()?;
-    let line = locks.lines().find(|l| l.contains("FLOCK") && l.split_whitespace().any(|w| w.ends_with(&inode)))?;
-    line.split_whitespace().nth(4)?.parse().ok()
+    let inode = file.metadata().ok()?.ino();
+    holder_in(&std::fs::read_to_string("/proc/locks").ok()?, inode)
+}
+
+/// proc(5): `1: FLOCK  ADVISORY  WRITE 123 08:01:4567 0 EOF`; one who waits has `->` after the number. The device is not
+/// compared: btrfs and overlays show another one here than `stat` does. Pid 0 is a process outside this pid namespace.
+fn holder_in(locks: &str, inode: u64) -> Option<u32> {
+    locks.lines().find_map(|l| {
+        let mut words = l.split_whitespace().skip(1);
+        let is_flock = words.next()? == "FLOCK";
+        let pid: u32 = words.nth(2)?.parse().ok()?;
+        let of: u64 = words.next()?.rsplit(':').next()?.parse().ok()?;
+        (is_flock && of == inode && pid > 0).then_some(pid)
+    })
+}
+
+/// Whether nobody holds the folder: its lock is free, or it has none.
+pub(super) fn is_free(dir: &Path) -> bool {
+    File::open(dir.join("LOCK")).map_or_else(|e| e.kind() == std::io::ErrorKind::NotFound, |f| f.try_lock().is_ok())
 }
 
 /// proc(5): boot time and the process's start in clock ticks, 100 a second on Linux.
@@ -98,4 +112,31 @@ fn started(pid: u32) -> Option<String> {
     let all = std::fs::read_to_string("/proc/stat").ok()?;
     let boot: i64 = all.lines().find_map(|l| l.strip_prefix("btime "))?.trim().parse().ok()?;
     Some(Wall((boot * 1000).saturating_add(ticks * 10)).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_is_found_by_inode_and_waiters_are_passed_over() {
+        let locks = "1: POSIX  ADVISORY  WRITE 7 08:01:4567 0 EOF\n2: -> FLOCK  ADVISORY  WRITE 8 08:01:4567 0 EOF\n\
+                     3: FLOCK  ADVISORY  WRITE 0 00:2a:4567 0 EOF\n4: FLOCK  ADVISORY  WRITE 9 00:2a:14567 0 EOF\n\
+                     5: FLOCK  ADVISORY  WRITE 123 00:2a:4567 0 EOF\n";
+        assert_eq!(holder_in(locks, 4567), Some(123));
+        assert_eq!(holder_in(locks, 567), None);
+    }
+
+    #[test]
+    fn a_locked_sink_names_its_holder_and_when_that_began() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("rows");
+        let (held, other) = (File::create(&path).unwrap(), File::open(&path).unwrap());
+        sink(&held, &path).unwrap();
+        let Err(OpenError::InUse { pid, since, .. }) = sink(&other, &path) else { panic!("it was not held") };
+        if Path::new("/proc/locks").exists() {
+            assert_eq!(pid, Some(std::process::id()));
+            assert!(since.is_some_and(|s| s.starts_with("20")));
+        }
+    }
 }

@@ -18,10 +18,13 @@
 //! go to a compressed sink wait, in memory and leased, for its next member (1 MiB, [`StoreConfig::flush`],
 //! [`Store::commit`]); everything else does not wait for them. `docs/delivery.md` has format, cases and limits.
 //!
+//! Links deeper than [`StoreConfig::depth`] are kept beside the entries and become entries when a run goes deeper.
+//!
 //! [`read`] is for other processes: `status`, `verify`.
 
 mod apply;
 mod aside;
+mod cut;
 pub mod encode;
 mod error;
 mod frontier;

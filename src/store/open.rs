@@ -1,5 +1,6 @@
 //! From a folder and two files to a running store: locks, comparisons, recovery. Nothing here grows with what was done.
 
+use super::cut::Cut;
 use super::error::OpenError;
 use super::frontier::Frontier;
 use super::handle::{Shared, Store};
@@ -60,8 +61,9 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
         sink::sync_folder(&dir)?;
     }
     let columns = opened.columns.clone();
-    let frontier = Frontier::open(&conn, opened.account.pending, stored.sweep, columns.clone().unwrap_or_default()).map_err(&db)?;
-    let shared = Arc::new(Shared::new(opened.account, opened.by_reason.clone()));
+    let cut = Cut::new(config.depth, stored.cut, stored.cut_below);
+    let frontier = Frontier::open(&conn, opened.account.pending, stored.sweep, cut, columns.clone().unwrap_or_default()).map_err(&db)?;
+    let shared = Arc::new(Shared::new(opened.account, opened.by_reason.clone(), cut.count));
     let (store, commands) = Store::new(Arc::clone(&shared));
     let mut writer = Writer {
         conn,
@@ -77,6 +79,7 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
         flush: config.flush,
         input: None,
         snapshot: None,
+        cut_recorded: None,
         begun: false,
         since: None,
         idle_since: None,
@@ -101,6 +104,8 @@ struct Stored {
     sinks: HashMap<String, (String, Mark)>,
     reasons: HashMap<String, (i64, u64)>,
     sweep: u64,
+    cut: u64,
+    cut_below: Option<i64>,
     clean: bool,
 }
 
@@ -113,6 +118,7 @@ fn folder(dir: Option<&Path>, now: Wall) -> Result<(PathBuf, Option<Throwaway>),
         return Ok((dir.to_owned(), None));
     }
     let base = std::env::temp_dir();
+    sweep_dead(&base);
     loop {
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         let dir = base.join(format!("gleaner-{}-{}-{n}", std::process::id(), now.0));
@@ -122,6 +128,30 @@ fn folder(dir: Option<&Path>, now: Wall) -> Result<(PathBuf, Option<Throwaway>),
             Err(e) => return Err(OpenError::io(&dir)(e)),
         }
     }
+}
+
+/// Removes throwaway folders of processes that were killed: their pid is of nobody and their lock is free. (The lock alone
+/// says nothing of one that is just being made, the pid nothing of a process in another container.)
+fn sweep_dead(base: &Path) {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(found) = std::fs::read_dir(base) else { return };
+    for entry in found.filter_map(Result::ok) {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(pid_of_throwaway) else { continue };
+        let ours = entry.metadata().is_ok_and(|m| m.is_dir() && m.uid() == rustix::process::geteuid().as_raw());
+        let gone = rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH);
+        if ours && gone && lock::is_free(&entry.path()) {
+            let _ = std::fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// `gleaner-<pid>-<since>-<n>` and nothing else.
+fn pid_of_throwaway(name: &str) -> Option<rustix::process::Pid> {
+    let mut parts = name.strip_prefix("gleaner-")?.split('-');
+    let pid = parts.next()?.parse().ok()?;
+    let numbers = parts.next()?.parse::<u64>().is_ok() && parts.next()?.parse::<u32>().is_ok();
+    if numbers && parts.next().is_none() { rustix::process::Pid::from_raw(pid) } else { None }
 }
 
 /// The sinks' paths; two sinks in one file would overwrite each other.
@@ -155,6 +185,8 @@ fn read(conn: &Connection, opened: &mut Opened) -> rusqlite::Result<Stored> {
     }
     stored.frozen = serde_json::from_str(&json(meta("frozen")?)).unwrap_or_default();
     stored.clean = meta("clean")?.as_deref() == Some("1");
+    stored.cut = meta("cut")?.and_then(|v| v.parse().ok()).unwrap_or(0);
+    stored.cut_below = meta("cut_below")?.and_then(|v| v.parse().ok());
     stored.sweep = meta("sweep")?.and_then(|v| v.parse().ok()).unwrap_or(0);
     let mut holds = conn.prepare("SELECT key, until FROM hold ORDER BY key")?;
     opened.holds = holds.query_map([], |r| Ok((r.get(0)?, Wall(r.get(1)?))))?.collect::<Result<_, _>>()?;

@@ -207,6 +207,17 @@ pub fn verify(dir: &Path) -> Result<Option<Vec<String>>, OpenError> {
     if waiting.cast_unsigned() != account.pending {
         found.push(format!("{} entries are pending, {waiting} are in the frontier", account.pending));
     }
+    let cut: (Option<String>, i64, i64) = conn
+        .query_row(
+            "SELECT (SELECT v FROM meta WHERE k = 'cut'), (SELECT count(*) FROM cut), (SELECT count(*) FROM known WHERE entry < 0)",
+            [],
+            |r| Ok((r.get(0)?, r.get(1)?, r.get(2)?)),
+        )
+        .map_err(&db)?;
+    let told = cut.0.and_then(|n| n.parse().ok()).unwrap_or(0);
+    if (cut.1, cut.2) != (told, told) {
+        found.push(format!("{told} links are too deep for now, {} are kept and {} known", cut.1, cut.2));
+    }
     for (id, sink) in sinks(&conn).map_err(&db)? {
         if let Some(at) = &sink.path {
             verify_sink(&conn, id, &sink, at, &mut found, &db)?;

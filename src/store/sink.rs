@@ -126,15 +126,19 @@ impl Sink {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(OpenError::io(parent))?;
         }
-        if off > 0 && size.is_none_or(|s| s < off) {
-            let records = lost(size.unwrap_or(0));
-            return Err(OpenError::SinkLost { path, records, missing: size.is_none() });
-        }
-        if mark.is_none() && size.is_some_and(|s| s > 0) {
-            return Err(OpenError::SinkForeign { path });
+        if off > 0 && size.is_none() {
+            return Err(OpenError::SinkLost { records: lost(0), path, missing: true });
         }
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(OpenError::io(&path))?;
+        // Before its length means anything: another job that writes here is to be told as such.
         lock::sink(&file, &path)?;
+        let len = file.metadata().map_err(OpenError::io(&path))?.len();
+        if len < off {
+            return Err(OpenError::SinkLost { records: lost(len), path, missing: false });
+        }
+        if mark.is_none() && len > 0 {
+            return Err(OpenError::SinkForeign { path });
+        }
         if let Some(mark) = mark.filter(|m| m.off > 0) {
             let len = mark.tail_len.min(mark.off).min(TAIL as u64);
             let mut tail = vec![0; usize::try_from(len).unwrap_or(TAIL)];

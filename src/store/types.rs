@@ -27,6 +27,8 @@ pub struct StoreConfig {
     pub frozen: BTreeMap<String, String>,
     /// How rows are encoded.
     pub encoder: EncoderSpec,
+    /// How deep the crawl goes; deeper links are kept for a later run. `None`: all the way.
+    pub depth: Option<u32>,
     /// Start over: earlier outputs and state are renamed, never deleted.
     pub fresh: bool,
     /// What takes the place of the process's stdout in tests and embedders; `None`: stdout itself.
@@ -130,6 +132,8 @@ pub enum Offered {
         /// Number of the record that came first.
         first_row: u64,
     },
+    /// Is deeper than [`StoreConfig::depth`]: kept, and no entry before the job goes deeper.
+    Cut,
     /// Became a skipped record `bad-input`.
     Bad,
 }
@@ -179,6 +183,8 @@ pub struct Leased {
     pub drained: bool,
     /// Entries that wait for the final sweep (leased ones included).
     pub sweep_waiting: u64,
+    /// Kept links that are not too deep any more are still becoming entries: the next lease makes more of them.
+    pub growing: bool,
     /// When the next entry of any host becomes due, the final sweep aside.
     pub next_due: Option<Wall>,
 }
@@ -295,6 +301,8 @@ pub struct Settled {
     pub new: u64,
     /// Addresses that were known.
     pub known: u64,
+    /// Links that are too deep for now.
+    pub cut: u64,
 }
 
 /// What became of [`super::Store::claim`].

@@ -94,6 +94,8 @@ pub(super) struct Writer {
     pub(super) flush: Duration,
     pub(super) input: Option<InputMark>,
     pub(super) snapshot: Option<String>,
+    /// What the state says of cut links.
+    pub(super) cut_recorded: Option<(u64, i64)>,
     /// Whether a transaction is open, and since when it holds changes.
     pub(super) begun: bool,
     pub(super) since: Option<Moment>,
@@ -178,8 +180,8 @@ impl Writer {
                 self.answer(reply, offered)?;
             }
             Command::Lease(want, reply) => {
-                let leased = self.frontier.lease(&self.conn, &want);
-                self.answer(reply, leased.map_err(self.db()))?;
+                let leased = self.lease(&want);
+                self.answer(reply, leased)?;
             }
             Command::Settle(batch, reply) => {
                 let settled = self.settle(batch);
@@ -326,6 +328,7 @@ impl Writer {
         let account = serde_json::to_string(&self.account).unwrap_or_default();
         schema::put_meta(&self.conn, "account", &account)?;
         schema::put_meta(&self.conn, "sweep", &self.frontier.sweep.to_string())?;
+        self.record_cut()?;
         if self.reasons.changed {
             let mut put = self.conn.prepare_cached("UPDATE reason SET n = ?2 WHERE id = ?1")?;
             for (id, n) in self.reasons.rows.values() {
@@ -342,6 +345,16 @@ impl Writer {
         }
         if self.worked {
             self.conn.prepare_cached("DELETE FROM meta WHERE k = 'finished'")?.execute([])?;
+        }
+        Ok(())
+    }
+
+    fn record_cut(&mut self) -> rusqlite::Result<()> {
+        let cut = (self.frontier.cut.count, self.frontier.cut.below);
+        if self.cut_recorded != Some(cut) {
+            schema::put_meta(&self.conn, "cut", &cut.0.to_string())?;
+            schema::put_meta(&self.conn, "cut_below", &cut.1.to_string())?;
+            self.cut_recorded = Some(cut);
         }
         Ok(())
     }
@@ -364,7 +377,7 @@ impl Writer {
     /// Tells the handles how things stand, committed or not.
     fn publish(&mut self) {
         self.account.pending = self.frontier.pending;
-        self.shared.publish(self.account, &self.reasons);
+        self.shared.publish(self.account, &self.reasons, self.frontier.cut.count);
     }
 
     pub(super) fn db(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {

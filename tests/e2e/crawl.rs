@@ -39,11 +39,16 @@ fn depth_is_inclusive_and_each_page_is_fetched_once() {
 fn raised_limits_go_on_where_the_crawl_stood() {
     let origin = Origin::start(chain);
     let job = Job::crawl(&origin.url("/c/0")).set("crawl.depth", "2");
-    job.run().expect(0);
+    let run = job.run().expect(0);
     assert_eq!(origin.arrivals(), 3);
+    assert!(run.err.contains("1 link is deeper than [crawl] depth = 2"), "the cut is named with its key: {}", run.err);
+    assert_eq!(job.stats()["discovered"].as_u64(), Some(2), "what was cut is no entry");
     let job = job.set("crawl.depth", "4");
     job.run().expect(0);
     assert_eq!((asked(&origin).len(), origin.arrivals()), (5, 5), "no page is asked for twice");
+    let job = job.unset("crawl.depth").set("crawl.max_pages", "8");
+    job.run().expect(1);
+    assert_eq!((asked(&origin).len(), origin.arrivals()), (8, 8), "a limit that is gone goes on too");
 }
 
 #[test]

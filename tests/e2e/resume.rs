@@ -82,7 +82,9 @@ fn a_second_process_on_the_same_job_ends_with_73_and_touches_nothing() {
     assert_eq!(origin.arrivals(), 2);
     // another job on the same sink
     let other = job.file("other.toml", std::fs::read_to_string(job.path("job.toml")).unwrap().replace("\"job\"", "\"other\""));
-    Gleaner::new(["run"]).arg(other).home(job.dir()).expect(73);
+    let third = Gleaner::new(["run"]).arg(other).home(job.dir()).expect(73);
+    assert!(third.err.contains(&live.pid().to_string()), "names the pid of the sink's owner: {}", third.err);
+    assert!(third.err.contains("started 20"), "and since when it runs: {}", third.err);
     // the owner's death frees it
     live.kill9();
     let third = job.run().spawn();
@@ -224,4 +226,15 @@ fn a_list_longer_than_the_read_ahead_resumes_in_the_middle() {
     job.run().expect(0);
     job.exactly_once(30_000);
     assert!(origin.arrivals() <= 30_000 + 128, "{} requests for 30,000 pages", origin.arrivals());
+}
+
+#[test]
+fn a_job_with_compressed_outputs_ends_without_waiting_for_a_member() {
+    let origin = Origin::start(|r| if r.path() == "/7" { Reply::status(404) } else { Reply::ok(page(r.path())) });
+    for (results, skipped) in [("results.jsonl.gz", "skipped.jsonl.gz"), ("results.csv.zst", "skipped.jsonl")] {
+        let job = Job::over((0..50).map(|i| origin.url(&format!("/{i}")))).outputs(results, skipped);
+        let run = job.run().expect(1);
+        assert!(run.took < Duration::from_secs(3), "{results}: {:?}", run.took);
+        job.exactly_once(50);
+    }
 }

@@ -201,7 +201,7 @@ async fn discovered_entries_carry_seed_columns_parent_and_depth() {
     let links = vec![link(root.entry, 1, "http://h/a"), link(root.entry, 1, "http://h/"), link(root.entry, 1, "http://other/b")];
     let settled =
         store.settle(vec![Settle::Result { entry: root.entry, rows: rows_of(&encoder, &root, &["t"]), discovered: links }]).await.unwrap();
-    assert_eq!(settled, Settled { new: 2, known: 1 });
+    assert_eq!(settled, Settled { new: 2, known: 1, cut: 0 });
     let hosts = store.lease(want(9, 9)).await.unwrap().hosts;
     let other = hosts.iter().find(|h| h.key.as_str() == "http://other").unwrap();
     assert!(!other.named && !store.host_named(&other.key).await.unwrap());
@@ -221,8 +221,9 @@ async fn a_shorter_way_moves_a_pending_entry_up() {
     let (store, _) = bed.open();
     store.offer(vec![seed(1, "http://h/")], None).await.unwrap();
     let root = lease_all(&store).await.remove(0);
-    let deep = vec![link(root.entry, 3, "http://h/x"), link(root.entry, 2, "http://h/y")];
-    store.offer(deep, None).await.unwrap();
+    store.offer(vec![link(root.entry, 1, "http://h/a")], None).await.unwrap();
+    let a = lease_host(&store, root.host).await.remove(0);
+    store.offer(vec![link(a.entry, 2, "http://h/y"), link(a.entry, 2, "http://h/x")], None).await.unwrap();
     store.offer(vec![link(root.entry, 1, "http://h/x")], None).await.unwrap();
     let leased = lease_host(&store, root.host).await;
     assert_eq!(leased.iter().map(|l| (l.url.as_str(), l.depth)).collect::<Vec<_>>(), [("http://h/x", 1), ("http://h/y", 2)]);
@@ -428,6 +429,35 @@ async fn a_throwaway_state_writes_to_stdout_and_leaves_nothing() {
     reader.read_to_string(&mut text).unwrap();
     assert_eq!(text.lines().count(), 1);
     assert!(!exists(&bed.dir()));
+}
+
+#[tokio::test]
+async fn a_throwaway_state_removes_those_of_killed_processes() {
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    let dead = child.id();
+    child.wait().unwrap();
+    let base = std::env::temp_dir();
+    let stale = base.join(format!("gleaner-{dead}-1700000000000-0"));
+    let held = base.join(format!("gleaner-{dead}-1700000000000-1"));
+    let alive = base.join(format!("gleaner-{}-1700000000000-0", std::process::id()));
+    let foreign = base.join(format!("gleaner-{dead}-notes"));
+    for dir in [&stale, &held, &alive, &foreign] {
+        std::fs::create_dir(dir).unwrap();
+        std::fs::write(dir.join("state.db"), "x").unwrap();
+    }
+    let lock = lock::folder(&held, now()).unwrap();
+    let mut config = Bed::jsonl().config();
+    config.dir = None;
+    config.results.place = SinkPlace::Stdout;
+    config.skipped = None;
+    let (store, _) = open(config, Arc::new(SystemClock::new())).unwrap();
+    let left: Vec<bool> = [&stale, &held, &alive, &foreign].map(|d| exists(d)).into();
+    drop(lock);
+    for dir in [&stale, &held, &alive, &foreign] {
+        let _ = std::fs::remove_dir_all(dir);
+    }
+    assert_eq!(left, [false, true, true, true]);
+    drop(store);
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@
 
 mod contract;
 mod crash;
+mod cut;
 mod model;
 mod recovery;
 mod speed;
@@ -33,11 +34,12 @@ pub(super) struct Bed {
     pub(super) format: SinkFormat,
     pub(super) codec: Codec,
     pub(super) flush: Duration,
+    pub(super) depth: Option<u32>,
 }
 
 impl Bed {
     pub(super) fn new(format: SinkFormat, codec: Codec) -> Self {
-        Self { root: tempfile::tempdir().unwrap(), format, codec, flush: Duration::from_secs(5) }
+        Self { root: tempfile::tempdir().unwrap(), format, codec, flush: Duration::from_secs(5), depth: None }
     }
 
     pub(super) fn jsonl() -> Self {
@@ -65,6 +67,7 @@ impl Bed {
             flush: self.flush,
             frozen: [("input.file".to_owned(), "a.csv".to_owned())].into(),
             encoder: spec(),
+            depth: self.depth,
             fresh: false,
             stdout: None,
         }

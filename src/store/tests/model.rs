@@ -14,6 +14,8 @@ enum Step {
     Settle(u8, Fate),
     Commit,
     Close,
+    /// Ends cleanly; the next run goes so deep, from 4 on all the way.
+    Depth(u8),
     Crash,
     DieAt(u8),
 }
@@ -44,6 +46,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         10 => (any::<u8>(), fate).prop_map(|(n, f)| Step::Settle(n, f)),
         2 => Just(Step::Commit),
         1 => Just(Step::Close),
+        1 => (0..5u8).prop_map(Step::Depth),
         1 => Just(Step::Crash),
         1 => (1..5u8).prop_map(Step::DieAt),
     ];
@@ -71,6 +74,7 @@ impl World {
     async fn open(&mut self) {
         let (store, opened) = self.bed.open();
         assert!(opened.account.closes(), "{}", opened.account);
+        self.compare_depths();
         self.next_row = opened.input.map_or(1, |m| m.position.parse().unwrap());
         assert_eq!(opened.account.inputs, self.next_row - 1);
         self.encoder = Some(columns(&store).await);
@@ -80,6 +84,21 @@ impl World {
 
     fn store(&self) -> &Store {
         self.store.as_ref().unwrap()
+    }
+
+    /// The order of serving is by the depth that the entry has, and a page is nearer to the seed than what was found on it.
+    fn compare_depths(&self) {
+        let conn = rusqlite::Connection::open(self.bed.dir().join("state.db")).unwrap();
+        let wrong: i64 = conn
+            .query_row(
+                "SELECT (SELECT count(*) FROM todo t JOIN entry e ON e.id = t.entry WHERE t.prio <> e.depth)
+                 + (SELECT count(*) FROM later t JOIN entry e ON e.id = t.entry WHERE t.prio <> e.depth)
+                 + (SELECT count(*) FROM entry e JOIN entry p ON p.id = e.via WHERE e.depth <= p.depth)",
+                [],
+                |r| r.get(0),
+            )
+            .unwrap();
+        assert_eq!(wrong, 0);
     }
 
     async fn offer(&mut self, n: u64) {
@@ -157,6 +176,12 @@ impl World {
                 self.store().close(None).await.unwrap();
                 self.open().await;
             }
+            Step::Depth(depth) => {
+                self.store().close(None).await.unwrap();
+                self.bed.verified();
+                self.bed.depth = Some(u32::from(*depth)).filter(|d| *d < 4);
+                self.open().await;
+            }
             Step::Crash => {
                 self.store().crash().await;
                 self.open().await;
@@ -176,6 +201,7 @@ impl World {
 
     /// Works everything off, then compares the sinks with the entries.
     async fn finish(&mut self) {
+        self.step(&Step::Depth(4)).await;
         while self.next_row <= 30 {
             self.offer(5).await;
         }
@@ -192,6 +218,7 @@ impl World {
         }
         let account = self.store().close(Some(0)).await.unwrap();
         assert!(account.closes() && account.pending == 0, "{account}");
+        assert_eq!(self.store().cut(), 0);
         self.bed.verified();
         self.compare(account);
     }
