@@ -194,7 +194,7 @@ pub(crate) struct Common {
     /// Results (.csv .jsonl, also .gz .zst); makes the run resumable
     #[arg(short, long, value_name = "FILE", help_heading = "Rows")]
     pub(crate) output: Option<PathBuf>,
-    /// Skipped records [default: <results>.skipped.jsonl beside the results]
+    /// Skipped records [default: RESULTS.skipped.jsonl beside the results]
     #[arg(long, value_name = "FILE", help_heading = "Rows")]
     pub(crate) skipped: Option<PathBuf>,
     /// A column: css:h1, 'css:a @href', json:.id, meta:title, re:…, links: (repeatable)

@@ -1,8 +1,8 @@
 //! The command line: arguments, commands, exit codes.
 //!
-//! [`main`] reads the arguments ([`args`]), turns flags into settings above the job file ([`settings`]), and runs the
+//! [`main`] reads the arguments (`args`), turns flags into settings above the job file (`settings`), and runs the
 //! command. Everything that is said goes through [`crate::report::Output`]; every call into the other parts is in
-//! [`wire`].
+//! `wire`.
 
 mod args;
 mod commands;

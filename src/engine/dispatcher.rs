@@ -434,9 +434,8 @@ impl Dispatcher {
         if self.limits.held_until(limit_key, now).is_some() {
             return "hold".into();
         }
-        match self.hosts.get(&slot).map(|h| &h.robots) {
-            Some(Robots::Asking | Robots::Parked { .. }) => return "robots.txt".into(),
-            _ => {}
+        if let Some(Robots::Asking | Robots::Parked { .. }) = self.hosts.get(&slot).map(|h| &h.robots) {
+            return "robots.txt".into();
         }
         if self.hosts.get(&slot).is_some_and(|h| breaker_is_open(h, now)) {
             return "breaker".into();
@@ -481,6 +480,7 @@ pub(crate) fn breaker_is_open(h: &HostState, now: Moment) -> bool {
     !matches!(h.breaker.state(now), crate::retry::State::Closed)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(crate) fn store_failed(e: StoreError) -> RunError {
     let hint = match &e {
         StoreError::StdoutClosed => None,

@@ -1,6 +1,6 @@
 //! The engine: owns every task and channel, and is the only one that knows deciders and doers both.
 //!
-//! [`run`] reads like the data flow of the README: a feeder reads records, the store makes them entries, the dispatcher
+//! [`run()`] reads like the data flow of the README: a feeder reads records, the store makes them entries, the dispatcher
 //! asks schedule, limits and robots whose turn it is, workers send one attempt each, extraction turns answers into rows,
 //! and the store settles rows, fates and discovered addresses together.
 

@@ -41,6 +41,9 @@ pub(crate) struct PageParts {
     pub body: Option<(Vec<String>, serde_json::Value)>,
 }
 
+/// A body and its `Content-Type`.
+type Body = (Vec<u8>, Option<&'static str>);
+
 /// Makes requests of one job.
 pub(crate) struct Builder {
     plan: Arc<Plan>,
@@ -186,7 +189,7 @@ impl Builder {
         }
     }
 
-    fn body(&self, columns: &Columns) -> Result<Option<(Vec<u8>, Option<&'static str>)>, String> {
+    fn body(&self, columns: &Columns) -> Result<Option<Body>, String> {
         Ok(match &self.plan.request.body {
             None => None,
             Some(BodyPlan::Text(t)) => Some((t.render_text(columns).map_err(|e| e.to_string())?.into_bytes(), None)),

@@ -15,9 +15,10 @@ use crate::store::StoredRobots;
 use std::time::Duration;
 
 /// How long a robots.txt is good for (RFC 9309 2.4).
-const ROBOTS_FOR: Duration = Duration::from_secs(24 * 3600);
+const ROBOTS_FOR: Duration = Duration::from_hours(24);
 
 impl Dispatcher {
+    #[allow(clippy::needless_pass_by_value, reason = "the flight ends here")]
     pub(super) fn robots_came(&mut self, flight: Flight, outcome: &Outcome, facts: &Facts, now: Moment) {
         let Item::Robots(robots_work) = &flight.item else { return };
         let slot = self.host(&robots_work.of);

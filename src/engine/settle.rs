@@ -101,7 +101,7 @@ impl Dispatcher {
                 }
                 match flight.item {
                     Item::Entry(work) => {
-                        self.skip(&work, Reason::InternalError, None, "the attempt failed in a way that it should not", None)
+                        self.skip(&work, Reason::InternalError, None, "the attempt failed in a way that it should not", None);
                     }
                     Item::Robots(r) => {
                         let slot = self.host(&r.of);
@@ -461,23 +461,20 @@ impl Dispatcher {
             self.may_have_more(&parsed.discovered);
         }
         let entry = work.lease.entry;
-        match parsed.step {
-            Some(PageStep::More(page)) => {
-                self.warn_of_other_origin(&work, &page);
-                work.page = Some(page);
-                work.tries = retry::Tries::default();
-                work.hop = None;
-                let state = work.state();
-                self.settles.push(Settle::Page { entry, rows: parsed.rows, state, discovered: parsed.discovered });
-                self.requeue(work);
-            }
-            _ => {
-                let rows = work.rows;
-                self.settles.push(Settle::Result { entry, rows: parsed.rows, discovered: parsed.discovered });
-                self.fetched += 1;
-                self.results += 1;
-                self.fate(&work.lease, work.target.host_str().unwrap_or_default(), "result", rows, None);
-            }
+        if let Some(PageStep::More(page)) = parsed.step {
+            self.warn_of_other_origin(&work, &page);
+            work.page = Some(page);
+            work.tries = retry::Tries::default();
+            work.hop = None;
+            let state = work.state();
+            self.settles.push(Settle::Page { entry, rows: parsed.rows, state, discovered: parsed.discovered });
+            self.requeue(work);
+        } else {
+            let rows = work.rows;
+            self.settles.push(Settle::Result { entry, rows: parsed.rows, discovered: parsed.discovered });
+            self.fetched += 1;
+            self.results += 1;
+            self.fate(&work.lease, work.target.host_str().unwrap_or_default(), "result", rows, None);
         }
         if self.most < self.shop.most && self.tally.ended.is_multiple_of(50) {
             self.most += 1;

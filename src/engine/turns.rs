@@ -116,18 +116,17 @@ impl Dispatcher {
     /// Asks for the robots.txt of a host; its entries wait meanwhile.
     fn ask_robots(&mut self, slot: Slot, permit: Option<Permit>, now: Moment) {
         let Some(key) = self.schedule.key(slot).cloned() else { return };
-        let url = match url::Url::parse(key.as_str()) {
-            Ok(u) => robots_url(&u),
-            Err(_) => {
-                if let Some(h) = self.hosts.get_mut(&slot) {
-                    h.robots = Robots::Open;
-                }
-                if let Some(p) = permit {
-                    self.limits.unsent(p);
-                }
-                self.schedule.landed(slot);
-                return;
+        let url = if let Ok(u) = url::Url::parse(key.as_str()) {
+            robots_url(&u)
+        } else {
+            if let Some(h) = self.hosts.get_mut(&slot) {
+                h.robots = Robots::Open;
             }
+            if let Some(p) = permit {
+                self.limits.unsent(p);
+            }
+            self.schedule.landed(slot);
+            return;
         };
         if let Some(h) = self.hosts.get_mut(&slot) {
             if let Robots::Parked { times, since, .. } = h.robots {
@@ -199,10 +198,9 @@ fn wanted(plan: &Plan, host: &mut HostState, item: &Item, alone: bool, now: Mome
     }
     match &host.robots {
         Robots::Open => {}
-        Robots::Unknown => return Gate::Instead,
         Robots::Asking => return Gate::Blocked,
         Robots::Parked { until, .. } if *until > now => return Gate::At(*until),
-        Robots::Parked { .. } => return Gate::Instead,
+        Robots::Unknown | Robots::Parked { .. } => return Gate::Instead,
         Robots::GivenUp => return Gate::Drop,
         Robots::Rules(rules) => {
             if !rules.allows(work.at()) {

@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn opens_after_eight_different_entries_in_a_row() {
-        let mut b = Breaker::new(Duration::from_secs(300));
+        let mut b = Breaker::new(Duration::from_mins(5));
         for _ in 0..100 {
             b.failed(1, at(0));
         }

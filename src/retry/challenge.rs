@@ -174,7 +174,7 @@ mod tests {
         let login =
             b"<title>Log in</title><form><div class=\"g-recaptcha\"></div></form><script src=https://www.google.com/recaptcha/api.js>";
         assert_eq!(challenge(200, &html(&[]), login, true), None);
-        let long = [CLOUDFLARE, &[b' '; SMALL]].concat();
+        let long = [CLOUDFLARE, &vec![b' '; SMALL]].concat();
         assert_eq!(challenge(200, &html(&[]), &long, true), None);
         let mut json = HeaderMap::new();
         json.insert("content-type", "application/json".parse().unwrap());

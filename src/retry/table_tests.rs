@@ -2,17 +2,18 @@ use super::*;
 use crate::clock::Moment;
 use crate::model::plan::{ProxyPlan, UserAgent};
 use crate::model::{Answer, REASONS};
+use std::fmt::Write as _;
 
 pub(crate) fn retry_plan() -> RetryPlan {
     RetryPlan {
         attempts: 5,
         backoff: Duration::from_secs(1),
-        max_backoff: Duration::from_secs(60),
+        max_backoff: Duration::from_mins(1),
         statuses: vec![408, 421, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 598, 599],
         methods: ["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"].map(String::from).to_vec(),
         budget: Some(0.2),
         final_sweep: true,
-        host_give_up: Duration::from_secs(300),
+        host_give_up: Duration::from_mins(5),
     }
 }
 
@@ -127,7 +128,7 @@ fn table_of_statuses() {
         let this = if status == 1000 { String::new() } else { line(&get().judge(&ans(status, &[], ""))).replace(&status.to_string(), "N") };
         if this != before {
             if !before.is_empty() {
-                got.push_str(&format!("{first}-{last} {before}\n"));
+                let _ = writeln!(got, "{first}-{last} {before}");
             }
             (first, before) = (status, this);
         }
@@ -136,15 +137,15 @@ fn table_of_statuses() {
     let permanent = "http-N permanent Never";
     let again = "http-N transient Backoff";
     let again_fresh = "http-N transient Backoff fresh";
-    let lost = "redirect-invalid permanent Never";
+    let nowhere = "redirect-invalid permanent Never";
     let want = [
         "200-205 accept",
         "206-206 body-truncated transient Backoff",
         "207-299 accept",
         &format!("300-300 {permanent}"),
-        &format!("301-303 {lost}"),
+        &format!("301-303 {nowhere}"),
         &format!("304-306 {permanent}"),
-        &format!("307-308 {lost}"),
+        &format!("307-308 {nowhere}"),
         &format!("309-400 {permanent}"),
         "401-401 auth-required permanent Never",
         &format!("402-402 {permanent}"),
@@ -183,7 +184,7 @@ fn table_of_failures() {
         let r = Reason::from_code(doc.code);
         let [a, b] = [get(), post()].map(|c| line(&c.judge(&broke(r.clone(), Sent::Maybe, false))));
         let c = line(&post().judge(&broke(r, Sent::No, false)));
-        got.push_str(&format!("{a} | {} | {}\n", b.replace(" no-resend", ""), if c == a { "same" } else { &c }));
+        let _ = writeln!(got, "{a} | {} | {}", b.replace(" no-resend", ""), if c == a { "same" } else { &c });
     }
     let sent_break =
         |code: &str, fresh: &str, unsent: &str| format!("{code} transient Backoff{fresh} | maybe-sent permanent Never{fresh} | {unsent}");

@@ -246,7 +246,7 @@ fn what_passes_the_cap_is_dropped_with_its_partial_line() {
 fn long_lines_are_cut_and_too_many_rules_left_out() {
     let long = format!("user-agent: *\ndisallow: /{}\n", "a".repeat(20_000));
     assert!(!Rules::parse(long.as_bytes()).allows(&Url::parse(&format!("http://h/{}", "a".repeat(17_000))).unwrap()));
-    let many: String = (0..12_000).map(|i| format!("disallow: /{i}x\n")).collect();
+    let many: String = (0..12_000).map(|i| format!("disallow: /{i}x\n")).collect::<Vec<_>>().concat();
     let r = Rules::parse(format!("user-agent: *\n{many}").as_bytes());
     assert_eq!(r.len(), MAX_RULES);
     assert!(r.oddities().too_many);
@@ -264,7 +264,7 @@ fn a_bomb_of_wildcards_costs_little() {
         }
         varied.push_str(&line);
     }
-    let one: String = (0..31).map(|i| format!("Disallow: /{}b$\n", "*a".repeat(8_000 + i))).collect();
+    let one: String = (0..31).map(|i| format!("Disallow: /{}b$\n", "*a".repeat(8_000 + i))).collect::<Vec<_>>().concat();
     for (name, rules) in [("same", same), ("varied", varied), ("one", one)] {
         let r = Rules::parse(format!("user-agent: *\n{rules}").as_bytes());
         assert!(!r.is_empty());

@@ -365,6 +365,7 @@ mod tests {
         HostKey::from_stored(&format!("http://h{n}"))
     }
 
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "the gate's shape")]
     fn go(_: Slot, _: &HostKey, _: &u32, _: bool) -> Gate {
         Gate::Go
     }

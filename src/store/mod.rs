@@ -3,7 +3,7 @@
 //!
 //! One writer thread owns the SQLite connection and the sink files; [`Store`] is its async handle. The engine
 //!
-//! 1. calls [`open`] (blocking), which answers with what an earlier run left ([`Opened`]);
+//! 1. calls [`open()`] (blocking), which answers with what an earlier run left ([`Opened`]);
 //! 2. fixes the carried columns with [`Store::columns`], which gives the [`encode::Encoder`] that workers encode rows with;
 //! 3. gives addresses with [`Store::offer`], the input's mark beside them; with `hand` a new address comes back leased, so
 //!    that its first request waits for no commit;

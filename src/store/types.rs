@@ -10,7 +10,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// What [`super::open`] needs to know.
+/// What [`super::open()`] needs to know.
 #[derive(Debug)]
 pub struct StoreConfig {
     /// The state folder, made with its parents. `None`: a throwaway folder, removed at the end and not synced.
