@@ -160,6 +160,9 @@ fn check(global: &Global, out: &Output, args: &Check) -> Result<Exit, Failure> {
     if args.explain {
         return printed(out.data(&job.explain));
     }
+    for notice in wire::check(&job.plan)? {
+        out.notice(&notice);
+    }
     out.line(&format!("{} is right: {}", shown(&args.job), described(&job.plan)));
     Ok(Exit::Done)
 }

@@ -100,7 +100,10 @@ fn table(node: &mut Node, path: &str, schema: &Json, root: &Root<'_>, errors: &m
         }
         let message = match node.value {
             Value::List(_) => format!("is a table of its own: write [{key}], not [[{key}]]"),
-            _ => format!("wants a table, not {}", type_name(&node.json())),
+            _ => {
+                let keys: Vec<_> = properties(schema).into_iter().flat_map(|p| p.keys()).map(String::as_str).collect();
+                format!("wants a table with some of {}, not {}", keys.join(", "), type_name(&node.json()))
+            }
         };
         errors.push(ConfigError { origin: node.at.clone(), key, message });
         false
