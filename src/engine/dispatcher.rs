@@ -137,6 +137,7 @@ impl Dispatcher {
                     self.flush().await?;
                     return Ok(End { finish: format!("stopped:{why}"), done: false });
                 }
+                Some(reply) = self.replies.next(), if !self.replies.is_empty() => self.replied(reply)?,
                 n = self.landings.recv_many(&mut landed, 256) => {
                     if n > 0 {
                         let now = self.clock.now();
@@ -145,7 +146,6 @@ impl Dispatcher {
                         }
                     }
                 }
-                Some(reply) = self.replies.next(), if !self.replies.is_empty() => self.replied(reply)?,
                 fed = recv(&mut self.fed), if hungry => self.feed(fed),
                 () = sleep_until(&self.clock, wake) => {}
                 Ok(()) = committed.changed() => self.events.emit(&Event::Committed { account: *committed.borrow_and_update() }),
