@@ -6,6 +6,7 @@ use crate::cli::session::{Session, runtime, shown};
 use crate::cli::settings::Settings;
 use crate::cli::wire::{self, RunOptions};
 use crate::cli::{demo, fetch, save};
+use crate::model::mask_url;
 use crate::model::plan::{InputSource, Plan, SinkPlace, StatePlace};
 use crate::report::{Output, StatusReport, quoted_for_shell, status_text, summary};
 use std::io::{self, IsTerminal as _};
@@ -137,9 +138,51 @@ fn again(plan: &Plan) -> Option<String> {
         (_, Some(job)) => Some(format!("{} run {}", program(), shown(job))),
         (_, None) => {
             let arguments = std::env::args_os().skip(1).filter(|a| a != "--fresh" && a != "--yes" && a != "-y");
-            let arguments: Vec<_> = arguments.map(|a| quoted_for_shell(&a.to_string_lossy())).collect();
-            Some(format!("{} {}", program(), arguments.join(" ")))
+            let arguments: Vec<_> = arguments.map(|a| a.to_string_lossy().into_owned()).collect();
+            let shown: Vec<_> = without_secrets(&arguments).iter().map(|a| quoted_for_shell(a)).collect();
+            Some(format!("{} {}", program(), shown.join(" ")))
         }
+    }
+}
+
+/// The arguments as they may stand on a terminal and in logs: `***` for passwords of proxies and addresses, values of headers
+/// that hold credentials, `[auth]`.
+fn without_secrets(arguments: &[String]) -> Vec<String> {
+    let header = |text: &str| match text.split_once(':') {
+        Some((name, _)) if save::is_secret_header(name) => format!("{name}: ***"),
+        _ => text.to_owned(),
+    };
+    let setting = |text: &str| match text.split_once('=') {
+        Some((key, _)) if key.starts_with("auth.") => format!("{key}=***"),
+        Some((key, value)) if key == "request.proxy" => format!("{key}={}", masked_proxy(value)),
+        Some((key, _)) if key.strip_prefix("request.headers.").is_some_and(save::is_secret_header) => format!("{key}=***"),
+        _ => mask_url(text),
+    };
+    let mut before = "";
+    let mut out = Vec::with_capacity(arguments.len());
+    for argument in arguments {
+        let (flag, value) = match argument.split_once('=') {
+            Some((flag, value)) if flag.starts_with("--") => (flag, value),
+            _ if argument.starts_with("-H") || argument.starts_with("-x") => argument.split_at(2),
+            _ => (before, argument.as_str()),
+        };
+        let shown = match flag {
+            "-H" | "--header" => header(value),
+            "-x" | "--proxy" => masked_proxy(value),
+            "--set" => setting(value),
+            _ => mask_url(value),
+        };
+        out.push(format!("{}{shown}", argument.strip_suffix(value).unwrap_or_default()));
+        before = argument;
+    }
+    out
+}
+
+/// A proxy's address may stand without its scheme.
+fn masked_proxy(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((_, host)) if !text.contains("://") => format!("***@{host}"),
+        _ => mask_url(text),
     }
 }
 
@@ -161,7 +204,7 @@ fn check(global: &Global, out: &Output, args: &Check) -> Result<Exit, Failure> {
         return printed(out.data(&job.explain));
     }
     for notice in wire::check(&job.plan)? {
-        out.line(&format!("notice: {notice}"));
+        out.notice(&notice);
     }
     out.line(&format!("{} is right: {}", shown(&args.job), described(&job.plan)));
     Ok(Exit::Done)
@@ -227,5 +270,34 @@ fn state_of(global: &Global, job: &Path) -> Result<PathBuf, Failure> {
             program(),
             shown(job)
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_goes_on_shows_no_secret() {
+        let shown = |line: &[&str]| without_secrets(&line.iter().map(|a| (*a).to_owned()).collect::<Vec<_>>()).join(" ");
+        let same = ["fetch", "a.txt", "-o", "b.csv", "-H", "Accept: x", "--set", "limits.workers=8", "-x", "http://h:1", "https://h/?q=1"];
+        assert_eq!(shown(&same), same.join(" "));
+        for line in [
+            &["-x", "http://u:canary@h:1"][..],
+            &["-xu:canary@h:1"],
+            &["--proxy=u:canary@h:1"],
+            &["--proxy", "socks5://u:canary@h"],
+            &["-H", "Authorization: Bearer canary"],
+            &["-HCookie: canary"],
+            &["--header=X-Api-Key: canary"],
+            &["--set", "auth.bearer=canary"],
+            &["--set=request.proxy=http://u:canary@h"],
+            &["--set", "request.headers.Authorization=canary"],
+            &["https://u:canary@h/", "https://h/?api_key=canary"],
+        ] {
+            let text = shown(line);
+            assert!(!text.contains("canary") && text.contains("***"), "{text}");
+        }
+        assert_eq!(shown(&["--proxy=http://u:p@h:1"]), "--proxy=http://***@h:1");
     }
 }

@@ -54,12 +54,17 @@ fn one(argument: &str, notice: &mut dyn FnMut(String)) -> Result<Argument, Failu
     if argument == "-" {
         return Ok(Argument::Stdin);
     }
+    if argument.trim().is_empty() {
+        let failure = Failure::new(Exit::Usage, "an argument is empty: it is no address and no list");
+        return Err(failure.hint("a variable of the shell may be unset"));
+    }
     let path = Path::new(argument);
     match fs::metadata(path) {
         Ok(found) if !found.is_dir() => return Ok(Argument::File(argument.to_owned())),
         // A folder that is called like a site (wget makes them) does not hide the site.
         Ok(_) if is_path(argument) || !argument.contains('.') => {
-            return Err(Failure::new(Exit::Data, format!("{argument} is a folder, not a list")));
+            let failure = Failure::new(Exit::Data, format!("{argument} is a folder, not a list"));
+            return Err(failure.hint("name one list in it, or join several: cat lists/*.txt | gleaner fetch -"));
         }
         _ => {}
     }
@@ -69,7 +74,7 @@ fn one(argument: &str, notice: &mut dyn FnMut(String)) -> Result<Argument, Failu
     if is_path(argument) || has_input_extension(argument) {
         let failure = Failure::new(Exit::Data, format!("{argument}: no such file"));
         let hint = format!("if it is an address, write it whole: https://{argument}");
-        return Err(if is_path(argument) { failure } else { failure.hint(hint) });
+        return Err(if is_path(argument) { failure.hint("check the name of the list") } else { failure.hint(hint) });
     }
     Ok(Argument::Url(with_scheme(argument, notice)))
 }
@@ -78,7 +83,7 @@ fn is_path(argument: &str) -> bool {
     argument.starts_with(['/', '~']) || argument.starts_with("./") || argument.starts_with("../")
 }
 
-fn has_input_extension(argument: &str) -> bool {
+pub(crate) fn has_input_extension(argument: &str) -> bool {
     let lower = argument.to_ascii_lowercase();
     let name = lower.strip_suffix(".gz").or_else(|| lower.strip_suffix(".zst")).unwrap_or(&lower);
     [".txt", ".csv", ".tsv", ".jsonl"].iter().any(|e| name.ends_with(e))
@@ -156,6 +161,7 @@ mod tests {
             assert_eq!(read(&[missing]).0.unwrap_err().exit, Exit::Data, "{missing}");
         }
         assert_eq!(read(&[folder.path().to_str().unwrap()]).0.unwrap_err().exit, Exit::Data);
+        assert_eq!(read(&[" "]).0.unwrap_err().exit, Exit::Usage);
         assert_eq!(read(&["-"]).0.unwrap(), Source::Stdin);
         assert_eq!(read(&["https://h/", "-"]).0.unwrap_err().exit, Exit::Usage);
     }

@@ -10,6 +10,11 @@ use std::path::Path;
 /// Headers whose literal value does not belong into a file.
 const SECRET_HEADERS: &[&str] = &["authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-auth-token"];
 
+/// Whether a header holds credentials.
+pub(crate) fn is_secret_header(name: &str) -> bool {
+    SECRET_HEADERS.contains(&name.trim().to_ascii_lowercase().as_str())
+}
+
 /// A job file as text, and the names of environment variables that stand for what must not be in it.
 pub(crate) struct Saved {
     pub(crate) text: String,
@@ -77,7 +82,7 @@ fn is_path_key(key: &str) -> bool {
 
 fn table(pairs: &[(String, String)], headers: bool, variables: &mut Vec<String>) -> String {
     let pair = |(name, value): &(String, String)| {
-        let secret = headers && SECRET_HEADERS.contains(&name.to_ascii_lowercase().as_str()) && !value.contains("${env:");
+        let secret = headers && is_secret_header(name) && !value.contains("${env:");
         let value = if secret {
             let variable = name.to_ascii_uppercase().replace('-', "_");
             let place = format!("${{env:{variable}}}");

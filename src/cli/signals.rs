@@ -2,12 +2,17 @@
 
 use crate::cli::exit::Exit;
 use crate::cli::wire::Interrupt;
+use crate::clock::{Clock as _, Moment, SystemClock};
 use crate::report::Output;
 use std::fs;
 use std::io;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+
+/// Wrappers (`timeout`, task runners) pass a Ctrl-C on that the process got from the terminal too: it is one.
+const SAME_KEY: Duration = Duration::from_millis(250);
 
 /// Listens until it is dropped.
 pub(crate) struct Watch {
@@ -30,7 +35,8 @@ pub(crate) fn watch(out: Output) -> io::Result<(Watch, mpsc::Receiver<Interrupt>
     }
     let mut task = JoinSet::new();
     task.spawn(async move {
-        let mut asked = false;
+        let clock = SystemClock::new();
+        let mut asked: Option<Moment> = None;
         loop {
             let what = tokio::select! {
                 Some(()) = interrupt.recv() => Interrupt::Interrupt,
@@ -38,11 +44,12 @@ pub(crate) fn watch(out: Output) -> io::Result<(Watch, mpsc::Receiver<Interrupt>
                 Some(()) = next(hang_up.as_mut()) => Interrupt::HangUp,
                 else => return,
             };
-            if asked && what == Interrupt::Interrupt {
+            let now = clock.now();
+            if what == Interrupt::Interrupt && asked.is_some_and(|first| now.since(first) >= SAME_KEY) {
                 out.clear();
                 std::process::exit(i32::from(Exit::Interrupt as u8));
             }
-            asked = true;
+            asked.get_or_insert(now);
             // A full channel means that the engine was told before.
             let _ = tell.try_send(what);
         }

@@ -1,8 +1,11 @@
 //! Every call from the command line into `config`, `engine` and `store`.
 
 use crate::cli::exit::{Exit, Failure};
+use crate::cli::fetch::has_input_extension;
+use crate::cli::session::shown;
 use crate::cli::settings::{Settings, Value};
 use crate::config::{ConfigErrors, Loaded, Overrides};
+use crate::engine::RunError;
 use crate::events::{Events, Stats};
 use crate::model::plan::{Plan, StatePlace};
 use crate::report::{StatusFile, StatusReport};
@@ -42,7 +45,27 @@ fn finished(loaded: Result<Loaded, ConfigErrors>, job: Option<&Path>) -> Result<
 /// Where there is no file, or the file is right, the arguments are wrong.
 fn wrong(e: &ConfigErrors, job: Option<&Path>) -> Failure {
     let exit = if job.is_none() || e.only_flags() { Exit::Usage } else { Exit::Data };
-    Failure::new(exit, e.to_string())
+    let failure = Failure::new(exit, e.to_string());
+    match job {
+        Some(job) if !job.exists() => failure.hint(format!("write one with: gleaner fetch URL --save {}", shown(job))),
+        Some(job) if has_input_extension(&job.to_string_lossy()) => {
+            failure.hint(format!("a list is fetched with: gleaner fetch {}", shown(job)))
+        }
+        _ => failure,
+    }
+}
+
+/// Opens what a job names before anything is sent; what its reader has to say.
+pub(crate) fn check(plan: &Plan) -> Result<Vec<String>, Failure> {
+    crate::engine::check(plan).map_err(|e| failed(&e))
+}
+
+fn failed(e: &RunError) -> Failure {
+    let failure = Failure::new(Exit::from_code(e.exit_code()), e.to_string());
+    match e.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
 }
 
 fn overrides(settings: &Settings) -> Overrides {
@@ -60,19 +83,6 @@ fn overrides(settings: &Settings) -> Overrides {
     overrides
 }
 
-/// What the files of a job say before anything is sent; gives notices.
-pub(crate) fn check(plan: &Plan) -> Result<Vec<String>, Failure> {
-    crate::engine::check(plan).map_err(failed)
-}
-
-fn failed(e: crate::engine::RunError) -> Failure {
-    let failure = Failure::new(Exit::from_code(e.exit_code()), e.to_string());
-    match e.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
-    }
-}
-
 /// The JSON Schema of job files.
 pub(crate) fn schema() -> String {
     crate::config::schema()
@@ -85,7 +95,7 @@ pub(crate) fn exit(stats: &Stats) -> Exit {
 
 /// Runs a plan to an end.
 pub(crate) async fn run(plan: Plan, options: RunOptions, events: Events, signals: mpsc::Receiver<Interrupt>) -> Result<Stats, Failure> {
-    crate::engine::run(plan, options, events, signals).await.map_err(failed)
+    crate::engine::run(plan, options, events, signals).await.map_err(|e| failed(&e))
 }
 
 /// Where the job of a state folder stands.

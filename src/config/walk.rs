@@ -98,9 +98,11 @@ fn table(node: &mut Node, path: &str, schema: &Json, root: &Root<'_>, errors: &m
             table(node, &key, schema, root, errors);
             return true;
         }
-        let message = match node.value {
-            Value::List(_) => format!("is a table of its own: write [{key}], not [[{key}]]"),
-            _ => format!("wants a table, not {}", type_name(&node.json())),
+        let message = if let Value::List(_) = node.value {
+            format!("is a table of its own: write [{key}], not [[{key}]]")
+        } else {
+            let keys: Vec<_> = properties(schema).into_iter().flat_map(|p| p.keys()).map(String::as_str).collect();
+            format!("wants a table with some of {}, not {}", keys.join(", "), type_name(&node.json()))
         };
         errors.push(ConfigError { origin: node.at.clone(), key, message });
         false

@@ -406,7 +406,11 @@ impl Dispatcher {
         let crawl = self.plan.crawl.is_some();
         self.tally.fill(&mut snapshot, now, crawl);
         snapshot.waiting = (self.in_flight == 0 || self.next_turn != Moment::FAR).then(|| self.waits_on.clone()).flatten().map(|what| {
-            if self.next_turn == Moment::FAR { what } else { format!("{what}, next in {}", show_duration(self.next_turn.since(now))) }
+            if self.next_turn == Moment::FAR {
+                format!("waiting: {what}")
+            } else {
+                format!("waiting: {what}, next in {}", show_duration(self.next_turn.since(now)))
+            }
         });
         let mut hosts: Vec<HostWait> = self
             .schedule

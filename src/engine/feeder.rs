@@ -103,7 +103,7 @@ impl Feeder {
             if self.first_run && good == 0 && bad <= FIRST {
                 kept.push(offer);
                 if bad == FIRST {
-                    return Err(Some(all_bad(bad, first_bad)));
+                    return Err(Some(self.all_bad(bad, first_bad)));
                 }
                 continue;
             }
@@ -117,7 +117,7 @@ impl Feeder {
             }
         }
         if self.first_run && good == 0 && bad > 0 {
-            return Err(Some(all_bad(bad, first_bad)));
+            return Err(Some(self.all_bad(bad, first_bad)));
         }
         self.flush(&mut reader, &mut batch, true)
     }
@@ -158,18 +158,23 @@ impl Feeder {
     fn send(&self, fed: Fed) -> Result<(), Option<FeedError>> {
         self.to.blocking_send(fed).map_err(|_| None)
     }
-}
 
-fn all_bad(n: u64, first: Option<String>) -> FeedError {
-    let first = first.unwrap_or_default();
-    let hint = if first.contains("no scheme") {
-        "set [input] url = \"https://{{url}}\" (with `fetch`: --url 'https://{{url}}')"
-    } else {
-        "check that the list and [input] url fit each other"
-    };
-    FeedError::Bad {
-        message: format!("none of the first {n} records is an address that can be asked for; the first: {first}"),
-        hint: Some(hint.into()),
+    fn all_bad(&self, n: u64, first: Option<String>) -> FeedError {
+        let first = first.unwrap_or_default();
+        let typed = matches!(self.plan.source, InputSource::Urls(_) | InputSource::Request);
+        let hint = if typed {
+            "mend the address"
+        } else if first.contains("no scheme") {
+            "set [input] url = \"https://{{url}}\" (with `fetch`: --url 'https://{{url}}')"
+        } else {
+            "check that the list and [input] url fit each other"
+        };
+        let message = if n == 1 {
+            format!("the only record is no address that can be asked for: {first}")
+        } else {
+            format!("none of the first {n} records is an address that can be asked for; the first: {first}")
+        };
+        FeedError::Bad { message, hint: Some(hint.into()) }
     }
 }
 

@@ -390,7 +390,7 @@ fn stats(d: &Dispatcher, finish: String, account: Account, by_reason: BTreeMap<S
         out_of_scope: d.tally.out_of_scope.clone(),
         bytes: d.tally.bytes,
         elapsed_s: d.clock.now().since(Moment::ZERO).as_secs_f64(),
-        waited_s: d.tally.waited.iter().map(|(k, v)| ((*k).to_owned(), v.as_secs_f64())).collect(),
+        waited_s: d.tally.waited_s(d.clock.now()),
         finish,
     }
 }

@@ -270,7 +270,7 @@ impl Dispatcher {
                 if after.is_zero() && !sweep {
                     self.requeue(work);
                 } else {
-                    self.tally.waited("backoff", after);
+                    self.tally.waits("backoff", now, after);
                     let due = self.clock.wall().plus(after + Duration::from_millis(1));
                     self.frontier.dues.push(std::cmp::Reverse((now + after + Duration::from_millis(2), Some(slot))));
                     if sweep {
@@ -291,7 +291,8 @@ impl Dispatcher {
     pub(super) fn held(&mut self, key: &str, change: &crate::limit::HoldChange, status: u16, from: &'static str) {
         let until = self.clock.wall().plus(change.wait);
         if change.new_event {
-            self.tally.waited("hold", change.wait);
+            let now = self.clock.now();
+            self.tally.waits("hold", now, change.wait);
             self.events.emit(&Event::HoldBegan {
                 key: key.to_owned(),
                 until,

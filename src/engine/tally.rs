@@ -12,6 +12,9 @@ const HOSTS_SHOWN: usize = 1000;
 /// The live rate looks back this far.
 const LOOK_BACK: Duration = Duration::from_secs(10);
 
+/// Ends of waits are known to this many nanoseconds.
+const WAIT_STEP: u64 = 100_000_000;
+
 /// Counters of one run.
 #[derive(Default)]
 pub(crate) struct Tally {
@@ -19,7 +22,9 @@ pub(crate) struct Tally {
     pub retries: u64,
     pub bytes: u64,
     pub ended: u64,
-    pub waited: BTreeMap<&'static str, Duration>,
+    waited: BTreeMap<&'static str, Duration>,
+    /// Ends of waits that may still run, by cause and 100 ms: how many.
+    waits: BTreeMap<(&'static str, u64), u32>,
     pub out_of_scope: BTreeMap<String, u64>,
     hosts: HashMap<Box<str>, HostStats>,
     other: HostStats,
@@ -73,8 +78,26 @@ impl Tally {
         (self.last.len() == 200).then(|| self.last.iter().filter(|s| **s).count() as f64 / 200.0)
     }
 
-    pub(crate) fn waited(&mut self, cause: &'static str, d: Duration) {
+    /// A wait begins.
+    pub(crate) fn waits(&mut self, cause: &'static str, now: Moment, d: Duration) {
         *self.waited.entry(cause).or_default() += d;
+        // Those that are over need not be known any more.
+        if self.waits.len() > 4096 {
+            self.waits.retain(|(_, end), _| end * WAIT_STEP > now.0);
+        }
+        *self.waits.entry((cause, (now + d).0 / WAIT_STEP)).or_insert(0) += 1;
+    }
+
+    /// Seconds by cause that were waited for until now: of a wait that still runs only what has passed.
+    pub(crate) fn waited_s(&self, now: Moment) -> BTreeMap<String, f64> {
+        let mut sums = self.waited.clone();
+        for ((cause, end), n) in &self.waits {
+            let left = Moment(end * WAIT_STEP).since(now).saturating_mul(*n);
+            if let Some(sum) = sums.get_mut(cause) {
+                *sum = sum.saturating_sub(left);
+            }
+        }
+        sums.into_iter().map(|(cause, sum)| (cause.to_owned(), sum.as_secs_f64())).collect()
     }
 
     /// Entries that ended a second over the last 10 s.
@@ -137,6 +160,22 @@ mod tests {
         assert_eq!(shown.len(), HOSTS_SHOWN + 1);
         assert_eq!(shown["h7"].requests, 501);
         assert_eq!(shown.values().map(|h| h.requests).sum::<u64>(), 20_500);
+    }
+
+    #[test]
+    fn of_a_wait_that_still_runs_only_what_has_passed_counts() {
+        let at = |s: u64| Moment(s * 1_000_000_000);
+        let mut t = Tally::default();
+        t.waits("hold", at(1), Duration::from_secs(200_000));
+        t.waits("backoff", at(1), Duration::from_secs(2));
+        t.waits("backoff", at(1), Duration::from_secs(2));
+        let waited = t.waited_s(at(2));
+        assert_eq!((waited["hold"], waited["backoff"]), (1.0, 2.0));
+        assert!((t.waited_s(at(300_000))["hold"] - 200_000.0).abs() < 1e-6);
+        for i in 0..20_000 {
+            t.waits("hold", at(i), Duration::from_secs(1));
+        }
+        assert!(t.waits.len() <= 4097);
     }
 
     #[test]

@@ -67,7 +67,9 @@ impl Source {
     pub(super) fn open(path: &Path, file: &str, codec: Codec) -> Result<Self, InputError> {
         let opened = File::open(path).and_then(|f| Ok((f.metadata()?, f)));
         let (meta, handle) = opened.map_err(|e| match e.kind() {
-            io::ErrorKind::NotFound => InputError::wrong(file, "there is no such file"),
+            io::ErrorKind::NotFound => {
+                InputError::hinted(file, "there is no such file", "[input] file counts from the folder of the job file")
+            }
             io::ErrorKind::PermissionDenied => InputError::hinted(file, "permission to read it is denied", format!("chmod +r {file}")),
             io::ErrorKind::NotADirectory | io::ErrorKind::InvalidInput | io::ErrorKind::InvalidFilename => {
                 InputError::wrong(file, format!("cannot be opened: {e}"))
@@ -79,7 +81,7 @@ impl Source {
         }
         let stat = if meta.is_file() {
             if meta.len() == 0 {
-                return Err(InputError::wrong(file, "is empty"));
+                return Err(InputError::hinted(file, "is empty", "put one address a line into it"));
             }
             Some(stat_of(&handle, &meta).map_err(|e| read_error(file, 0, false, e))?)
         } else {

@@ -141,6 +141,9 @@ fn hints(stats: &Stats, ending: &Ending) -> Vec<String> {
         }
         _ => {}
     }
+    if stats.finish == "done" && stats.inputs + stats.discovered == 0 {
+        hints.push("the input holds no record: there was nothing to ask for".to_owned());
+    }
     hints.extend(ending.hints.iter().cloned());
     hints
 }

@@ -15,7 +15,9 @@ pub(crate) fn verbose_line(event: &Event, since: Duration) -> Option<String> {
             let status = status.map_or("---".to_owned(), |s| s.to_string());
             let size = if *bytes > 0 { show_bytes(*bytes) } else { String::new() };
             let why = message.as_ref().map_or(String::new(), |m| format!("  ({m})"));
-            ("attempt", format!("row {row:<6} try {attempt:<2} {status} {outcome:<18} {:>7} {size:>8}  {url}{why}", show_ms(*ms)))
+            // A robots.txt belongs to no record.
+            let row = if *row == 0 { format!("{:<10}", "robots.txt") } else { format!("row {row:<6}") };
+            ("attempt", format!("{row} try {attempt:<2} {status} {outcome:<18} {:>7} {size:>8}  {url}{why}", show_ms(*ms)))
         }
         Event::RetryScheduled { row, url, reason, wait_ms, charged } => {
             let free = if *charged { "" } else { ", not charged" };

@@ -261,6 +261,21 @@ fn ctrl_c_and_sigterm_and_sighup_have_their_codes() {
 }
 
 #[test]
+fn a_ctrl_c_that_a_wrapper_passes_on_is_one() {
+    let origin = Origin::start(|r| if r.path() == "/hang" { Reply::hang() } else { Reply::ok("x") });
+    let job = Job::over([origin.url("/a"), origin.url("/hang")]);
+    let live = job.run().spawn();
+    assert!(origin.wait_for(2, Duration::from_secs(20)));
+    std::thread::sleep(ms(300));
+    live.signal(Signal::INT);
+    std::thread::sleep(ms(5));
+    live.signal(Signal::INT);
+    let run = live.wait(Duration::from_secs(15));
+    run.assert_code(130);
+    assert!(run.account().is_some(), "the end is told: {}", run.err);
+}
+
+#[test]
 fn nohup_stays_in_force() {
     let origin = Origin::start(|_| Reply::ok("x").after(ms(1500)));
     let job = Job::over([origin.url("/a")]);

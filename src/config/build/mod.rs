@@ -91,9 +91,8 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     let pages = pages::pages(&mut b, job.pages);
     let extract = pages::extract(&mut b, job.extract);
     for (key, message) in check_extract(&extract, crawl.as_ref(), pages.as_ref()) {
-        // What was found wrong with the text itself is told better there.
-        let list = key.split_once('[').map_or(key.as_str(), |(list, _)| list);
-        if !b.is_wrong(&key) && !b.is_wrong(list) {
+        // What was said of a key above says it better.
+        if !b.errors.iter().any(|e| e.key == key.split('[').next().unwrap_or_default()) {
             b.error(&key, message);
         }
     }
