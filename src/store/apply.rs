@@ -1,5 +1,6 @@
 //! What offers and settles do to the open transaction.
 
+use super::cut;
 use super::encode::Encoder;
 use super::error::StoreError;
 use super::frontier::{Held, Known, NewEntry, Place, Taken, claim, keep};
@@ -164,7 +165,7 @@ impl Writer {
             }
             Some(Taken::Cut(page, first_row)) if deep => {
                 if depth <= page.depth {
-                    self.frontier.cut_nearer(&self.conn, &page, via, key).map_err(&db)?;
+                    cut::nearer(&self.conn, &page, via, key).map_err(&db)?;
                 }
                 return Ok(Offered::Known { first_row });
             }

@@ -54,13 +54,6 @@ impl Frontier {
         Ok(())
     }
 
-    /// The link stands on a page nearer to the seed too.
-    pub(super) fn cut_nearer(&mut self, conn: &Connection, page: &Page, via: EntryId, key: &[u8; 16]) -> Result<()> {
-        conn.prepare_cached("UPDATE cut SET via = ?3 WHERE via = ?1 AND key = ?2")?.execute(params![page.via, key, via.0])?;
-        conn.prepare_cached("UPDATE known SET entry = ?2 WHERE key = ?1")?.execute(params![key, -via.0])?;
-        Ok(())
-    }
-
     /// The key is the entry's now, and cut no more.
     pub(super) fn uncut(&mut self, conn: &Connection, page: &Page, key: &[u8; 16], entry: i64) -> Result<()> {
         let gone = conn.prepare_cached("DELETE FROM cut WHERE via = ?1 AND key = ?2")?.execute(params![page.via, key])?;
@@ -144,4 +137,11 @@ impl Frontier {
         }
         Ok(links.len() as u64)
     }
+}
+
+/// A cut link stands on a page nearer to the seed too.
+pub(super) fn nearer(conn: &Connection, page: &Page, via: EntryId, key: &[u8; 16]) -> Result<()> {
+    conn.prepare_cached("UPDATE cut SET via = ?3 WHERE via = ?1 AND key = ?2")?.execute(params![page.via, key, via.0])?;
+    conn.prepare_cached("UPDATE known SET entry = ?2 WHERE key = ?1")?.execute(params![key, -via.0])?;
+    Ok(())
 }
