@@ -267,6 +267,15 @@ impl Sink {
         Mark { off: self.off, records: self.records, tail_len: self.tail.len() as u64, tail_hash: hash(&self.tail).to_vec() }
     }
 
+    /// What [`Sink::append`] would write now. For the crash tests' control alone, see `Writer::commit_first`.
+    #[cfg(debug_assertions)]
+    pub(super) fn hold_back(&self) -> Option<(File, u64, Vec<u8>)> {
+        match &self.out {
+            Out::File { file, .. } => Some((file.try_clone().ok()?, self.off, self.buffer.clone())),
+            Out::Stdout(_) => None,
+        }
+    }
+
     /// After a failed append: takes back what it can, so that the file ends at its mark. The next open does it anyway.
     pub(super) fn take_back(&self) {
         if let Out::File { file, .. } = &self.out {

@@ -296,6 +296,10 @@ impl Writer {
         }
         self.begin()?;
         self.point(Stage::Before)?;
+        #[cfg(debug_assertions)]
+        if std::env::var_os("GLEANER_TEST_BREAK").is_some_and(|b| b == "commit-first") {
+            return self.commit_first();
+        }
         if let Err(e) = self.sinks.iter_mut().try_for_each(Sink::append) {
             // Nothing of this commit is durable yet, so the bytes may go at once. Never after COMMIT was tried: it may have
             // reached the disk although it failed.
@@ -312,6 +316,23 @@ impl Writer {
         self.settled = 0;
         self.worked = false;
         self.point(Stage::Committed)?;
+        self.shared.committed.send_replace(self.account);
+        Ok(())
+    }
+
+    /// The protocol broken on purpose, in debug builds and where `GLEANER_TEST_BREAK=commit-first` asks for it: the control
+    /// that shows that the crash tests would see it.
+    #[cfg(debug_assertions)]
+    fn commit_first(&mut self) -> Result<(), StoreError> {
+        use std::os::unix::fs::FileExt as _;
+        let late: Vec<_> = self.sinks.iter().filter_map(Sink::hold_back).collect();
+        self.record().map_err(self.db())?;
+        self.conn.execute_batch("COMMIT").map_err(self.db())?;
+        (self.begun, self.since, self.idle_since, self.settled, self.worked) = (false, None, None, 0, false);
+        std::thread::park_timeout(Duration::from_millis(30));
+        for (file, off, bytes) in late {
+            let _ = file.write_all_at(&bytes, off);
+        }
         self.shared.committed.send_replace(self.account);
         Ok(())
     }

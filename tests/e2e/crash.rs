@@ -47,9 +47,9 @@ fn size(path: &Path) -> u64 {
 
 /// Starts the job again and again and kills it, two of three times just after a sink grew, where append and commit meet.
 /// Gives the number of kills before it was done.
-fn kill_loop(job: &Job, kills: usize, sinks: &[PathBuf], dice: &mut Dice, shortest: u64, longest: u64) -> usize {
+fn kill_loop(job: &Job, kills: usize, sinks: &[PathBuf], dice: &mut Dice, shortest: u64, longest: u64, broken: &str) -> usize {
     for life in 0..kills {
-        let mut live: Live = job.run().arg("--quiet").spawn();
+        let mut live: Live = job.run().arg("--quiet").env("GLEANER_TEST_BREAK", broken).spawn();
         std::thread::sleep(ms(shortest + dice.below(longest - shortest)));
         if life % 3 != 0 {
             let before: Vec<u64> = sinks.iter().map(|p| size(p)).collect();
@@ -70,6 +70,11 @@ fn kill_loop(job: &Job, kills: usize, sinks: &[PathBuf], dice: &mut Dice, shorte
 }
 
 fn crash_round(n: usize, kills: usize, results: &str, skipped: &str) {
+    crash_round_of(n, kills, results, skipped, "");
+}
+
+/// `broken` names a mistake that the debug build makes on purpose.
+fn crash_round_of(n: usize, kills: usize, results: &str, skipped: &str, broken: &str) {
     let origin = Origin::start(flaky_site);
     let job = Job::new()
         .set("input.file", "\"in.csv\"")
@@ -81,7 +86,7 @@ fn crash_round(n: usize, kills: usize, results: &str, skipped: &str) {
         list.push_str(&format!("{},t{i}\n", origin.url(&format!("/{i}"))));
     }
     job.file("in.csv", list);
-    let killed = kill_loop(&job, kills, &[job.path(results), job.path(skipped)], &mut Dice(n as u64), 40, 400);
+    let killed = kill_loop(&job, kills, &[job.path(results), job.path(skipped)], &mut Dice(n as u64), 40, 400, broken);
     assert!(killed >= kills * 3 / 5, "only {killed} kills before it was done");
     job.run().expect(1);
     let (results, skipped) = job.exactly_once(n);
@@ -108,6 +113,16 @@ fn right_fates(results: &[Record], skipped: &[Record]) {
 #[test]
 fn csv_is_exact_through_25_kills() {
     crash_round(2000, 25, "results.csv", "skipped.csv");
+}
+
+/// The control of the tests here: a build that commits before it appends does not get through.
+#[cfg(debug_assertions)]
+#[test]
+fn a_build_that_commits_before_it_appends_is_caught() {
+    let caught = std::panic::catch_unwind(|| crash_round_of(2002, 25, "results.csv", "skipped.csv", "commit-first"));
+    let said = caught.expect_err("25 kills of a broken build went unnoticed");
+    let said = said.downcast_ref::<String>().cloned().unwrap_or_default();
+    assert!(said.contains("committed records are gone"), "caught by something else: {said}");
 }
 
 #[test]
@@ -149,7 +164,7 @@ fn a_crawl_is_exact_through_kills() {
         .set("extract.fields", r#"{ title = "css:h1" }"#)
         .outputs("results.csv", "skipped.jsonl");
     let sinks = [job.path("results.csv"), job.path("skipped.jsonl")];
-    let killed = kill_loop(&job, 25, &sinks, &mut Dice(3), 40, 400);
+    let killed = kill_loop(&job, 25, &sinks, &mut Dice(3), 40, 400, "");
     assert!(killed >= 12, "only {killed} kills before it was done");
     job.run().expect(0);
     let results = job.results();
@@ -183,7 +198,7 @@ fn a_paged_api_is_exact_through_kills() {
         .set("extract.rows", "\"json:.items[]\"")
         .set("extract.fields", r#"{ id = "json:.id" }"#)
         .outputs("results.csv", "skipped.jsonl");
-    let killed = kill_loop(&job, 14, &[job.path("results.csv")], &mut Dice(4), 200, 700);
+    let killed = kill_loop(&job, 14, &[job.path("results.csv")], &mut Dice(4), 200, 700, "");
     assert!(killed >= 5, "only {killed} kills before it was done");
     job.run().expect(0);
     let ids: Vec<u64> = job.results().iter().map(|r| r.number("id")).collect();
