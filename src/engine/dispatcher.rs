@@ -16,7 +16,7 @@ use crate::engine::work::{Flight, Item};
 use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, HostWait, Snapshot};
 use crate::limit::Limits;
-use crate::model::plan::{LimitKeyKind, Plan};
+use crate::model::plan::{LimitKeyKind, Plan, Scope};
 use crate::model::{HostKey, mask_url, normalise, show_duration};
 use crate::retry::Neighbours;
 use crate::schedule::{Schedule, Slot};
@@ -26,7 +26,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
@@ -100,8 +100,12 @@ pub(crate) struct Dispatcher {
     pub blocked: bool,
     pub stopping: Option<String>,
     pub seeds_of_scope: Vec<String>,
+    /// What those seeds come to.
+    pub scopes: HashSet<String>,
     pub last_snapshot: Moment,
     pub drops: u32,
+    /// When this machine was last short of something.
+    pub shortage: Option<Moment>,
     /// Why the run cannot go on now (a key that only refuses, no proxy left).
     pub defer: Option<String>,
 }
@@ -115,7 +119,7 @@ impl Dispatcher {
         tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             self.reached_a_stop();
-            if self.stopping.is_none() && self.stop_after.is_none() && self.defer.is_none() {
+            if self.takes_turns() {
                 self.take_turns();
             }
             self.ask_store();
@@ -189,6 +193,12 @@ impl Dispatcher {
         match fed {
             None => {
                 self.fed = None;
+                if !self.input_done {
+                    self.stop_after = Some(RunError::Io {
+                        message: "reading the input failed in a way that it should not".into(),
+                        hint: Some("nothing committed is lost: run the same command again, and please report it".into()),
+                    });
+                }
             }
             Some(Fed::Columns(columns)) => {
                 if let Some(name) = same_name(&self.kit.extractor, &columns) {
@@ -251,10 +261,22 @@ impl Dispatcher {
     fn add_to_scope(&mut self, offers: &[Offer]) {
         let Some(scope) = &self.kit.scope else { return };
         let before = self.seeds_of_scope.len();
+        let plan = self.plan.crawl.as_ref().map(|c| c.scope);
         for url in offers.iter().filter_map(|o| o.body.as_ref().ok()).filter_map(|b| normalise(&b.url).ok()) {
-            let mut scope = scope.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-            scope.add_seed(&url);
-            self.seeds_of_scope.push(url.into());
+            // Of many seeds that mean the same scope one is kept.
+            let mut same = url.clone();
+            same.set_query(None);
+            same.set_fragment(None);
+            match plan {
+                Some(Scope::Any) => continue,
+                Some(Scope::Page) => same = url.clone(),
+                Some(Scope::Prefix) => same = same.join(".").unwrap_or(same),
+                _ => same.set_path(""),
+            }
+            if self.scopes.insert(same.into()) {
+                scope.write().unwrap_or_else(std::sync::PoisonError::into_inner).add_seed(&url);
+                self.seeds_of_scope.push(url.into());
+            }
         }
         if self.seeds_of_scope.len() > before {
             self.keep_scope();
@@ -316,7 +338,7 @@ impl Dispatcher {
             || !self.replies.is_empty()
             || !self.settles.is_empty()
             || self.frontier.more
-            || self.schedule.queued() == 0
+            || (self.schedule.queued() == 0 && self.frontier.dues.is_empty())
             || self.wants_input()
         {
             return None;
@@ -352,17 +374,18 @@ impl Dispatcher {
             "results"
         } else if stop.errors.is_some_and(|share| self.tally.error_share().is_some_and(|s| s >= share)) {
             "errors"
-        } else if self.plan.crawl.as_ref().and_then(|c| c.max_pages).is_some_and(|n| self.fetched >= n) && self.pending_anything() {
+        } else if self.plan.crawl.as_ref().and_then(|c| c.max_pages).is_some_and(|n| self.fetched >= n)
+            && self.flights.is_empty()
+            && self.settles.is_empty()
+            && !self.settling
+            && self.account().pending > 0
+        {
             "max_pages"
         } else {
             return;
         };
         self.events.emit(&Event::Stopping { why: why.into() });
         self.stopping = Some(why.into());
-    }
-
-    fn pending_anything(&self) -> bool {
-        self.schedule.queued() > 0 || self.frontier.more || !self.flights.is_empty() || !self.frontier.drained
     }
 
     /// Entries in flight or in extraction, robots.txt left out.
@@ -372,9 +395,14 @@ impl Dispatcher {
 
     // -- time
 
+    /// Whether new attempts are started at all: not while the run winds down.
+    fn takes_turns(&self) -> bool {
+        self.stopping.is_none() && self.stop_after.is_none() && self.defer.is_none()
+    }
+
     fn wake_at(&self) -> Moment {
         let due = self.frontier.dues.peek().map_or(Moment::FAR, |Reverse((d, _))| *d);
-        let turn = if self.in_flight < self.most && self.stopping.is_none() { self.next_turn } else { Moment::FAR };
+        let turn = if self.in_flight < self.most && self.takes_turns() { self.next_turn } else { Moment::FAR };
         turn.min(due)
     }
 
@@ -387,7 +415,7 @@ impl Dispatcher {
                 self.events.warn("internal", || "an attempt failed in a way that it should not".into());
             }
         }
-        self.land_lost(now);
+        self.recover(now);
         if now.since(self.last_snapshot) >= Duration::from_millis(250) {
             self.last_snapshot = now;
             self.forget_idle_hosts(now);
@@ -465,7 +493,7 @@ impl Dispatcher {
         for slot in idle {
             if self.hosts.get(&slot).is_some_and(|h| !breaker_is_open(h, now)) && self.schedule.forget(slot, now) {
                 self.hosts.remove(&slot);
-                self.frontier.refill.remove(&slot);
+                self.frontier.more |= self.frontier.refill.remove(&slot);
             }
         }
     }

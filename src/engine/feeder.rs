@@ -6,7 +6,7 @@
 use crate::engine::request::Builder;
 use crate::input::{self, InputError, Position, Reader};
 use crate::model::plan::{InputPlan, InputSource, OnBad};
-use crate::model::{HostKey, normalise, printable};
+use crate::model::{HostKey, mask_url, normalise, printable};
 use crate::store::{BadRecord, InputMark, Offer, OfferUrl, Origin};
 use std::sync::Arc;
 use tokio::sync::mpsc::Sender;
@@ -72,6 +72,7 @@ impl Feeder {
             if is_stdin && !batch.is_empty() && !stdin_is_ready() {
                 self.flush(&mut reader, &mut batch, false)?;
             }
+            let before = (self.plan.on_bad == OnBad::Stop).then(|| reader.position());
             let record = match reader.next() {
                 Ok(Some(r)) => r,
                 Ok(None) => break,
@@ -91,11 +92,14 @@ impl Feeder {
             if let Err(bad_record) = &body {
                 bad += 1;
                 if self.plan.on_bad == OnBad::Stop {
-                    let message = bad_record.message.clone();
-                    self.flush(&mut reader, &mut batch, false)?;
+                    let message = mask_url(&bad_record.message);
+                    // The bad record itself is read again next time, mended or not.
+                    self.tell(&mut reader)?;
+                    let position = serde_json::to_string(&before).unwrap_or_default();
+                    self.send(Fed::Batch(std::mem::take(&mut batch), InputMark { position, done: false }))?;
                     return Err(Some(FeedError::Bad { message, hint: Some("mend the record, or set [input] on_bad = \"skip\"".into()) }));
                 }
-                first_bad.get_or_insert_with(|| bad_record.message.clone());
+                first_bad.get_or_insert_with(|| mask_url(&bad_record.message));
             } else {
                 good += 1;
             }

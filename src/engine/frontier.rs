@@ -7,7 +7,7 @@ use crate::engine::hosts::{HostState, Robots};
 use crate::engine::work::{Flight, Item, SavedState, Work};
 use crate::engine::worker::Facts;
 use crate::events::Event;
-use crate::model::{HostKey, normalise};
+use crate::model::{HostKey, mask_url, normalise};
 use crate::retry::{Breaker, Budget, Judgement};
 use crate::robots::Rules;
 use crate::schedule::Slot;
@@ -129,7 +129,7 @@ impl Dispatcher {
                 let mut told = told.into_iter();
                 for offered in r.map_err(store_failed)? {
                     if let Some((row, url, bad)) = told.next() {
-                        self.tell_of_record(&offered, row, url, bad);
+                        self.tell_of_record(&offered, row, url, &bad);
                     }
                     match offered {
                         Offered::New(lease) => {
@@ -182,11 +182,11 @@ impl Dispatcher {
     }
 
     /// A record that ended without a request.
-    fn tell_of_record(&self, offered: &Offered, row: u64, url: String, bad: String) {
+    fn tell_of_record(&self, offered: &Offered, row: u64, url: String, bad: &str) {
         let (fate, message) = match offered {
             Offered::New(_) | Offered::Cut => return,
             Offered::Known { first_row } => ("duplicate", format!("row {first_row} was first")),
-            Offered::Bad => ("bad-input", bad),
+            Offered::Bad => ("bad-input", mask_url(bad)),
         };
         self.events.emit(&Event::Settled { row, url, fate: fate.to_owned(), rows: 0, message: Some(message) });
     }
@@ -230,15 +230,9 @@ impl Dispatcher {
             }
         };
         let page = saved.page.or_else(|| self.kit.extractor.pager().map(|p| p.first(&target)));
-        let slot = at.unwrap_or_else(|| {
-            let slot = self.host(&HostKey::of(&target));
-            if let Some(h) = self.hosts.get_mut(&slot) {
-                h.id = Some(lease.host);
-                h.named = true;
-            }
-            slot
-        });
-        let work = Work {
+        let mut work = Work {
+            next: target.clone(),
+            began: None,
             lease: Arc::new(lease),
             target,
             tries: saved.tries,
@@ -250,6 +244,15 @@ impl Dispatcher {
             ended: None,
             rows: 0,
         };
+        // An entry that the feeder offered names its host.
+        if at.is_none() {
+            let slot = self.host(&HostKey::of(&work.target));
+            if let Some(h) = self.hosts.get_mut(&slot) {
+                h.id = Some(work.lease.host);
+                h.named = true;
+            }
+        }
+        let slot = self.slot_of(&mut work);
         self.schedule.push(slot, Item::Entry(Box::new(work)));
     }
 

@@ -152,7 +152,7 @@ impl Builder {
             }
             body = Some(bytes);
         }
-        for (name, value) in &page.headers {
+        for (name, value) in page.headers.iter().filter(|_| hop.same_origin) {
             if let (Ok(n), Some(v)) = (HeaderName::from_bytes(name.as_bytes()), sensitive(value)) {
                 headers.insert(n, v);
             }

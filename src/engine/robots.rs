@@ -4,6 +4,7 @@ use crate::clock::{Clock, Moment, unit};
 use crate::engine::dispatcher::Dispatcher;
 use crate::engine::frontier::Reply;
 use crate::engine::hosts::Robots;
+use crate::engine::turns::ROBOTS;
 use crate::engine::work::{Flight, Item, RobotsWork};
 use crate::engine::worker::Facts;
 use crate::events::Event;
@@ -19,7 +20,7 @@ const ROBOTS_FOR: Duration = Duration::from_hours(24);
 
 impl Dispatcher {
     #[allow(clippy::needless_pass_by_value, reason = "the flight ends here")]
-    pub(super) fn robots_came(&mut self, flight: Flight, outcome: &Outcome, facts: &Facts, now: Moment) {
+    pub(super) fn robots_came(&mut self, flight: Flight, outcome: &Outcome, facts: Facts, now: Moment) {
         let Item::Robots(robots_work) = &flight.item else { return };
         let slot = self.host(&robots_work.of);
         let wall = self.clock.wall();
@@ -32,7 +33,18 @@ impl Dispatcher {
             self.limits.succeeded(&flight.limit_key, flight.started, now);
             self.unblock();
         }
-        match robots::decide(outcome, robots_work.hops, self.plan.crawl.is_some()) {
+        if robots_work.probe {
+            self.reached(slot, ROBOTS, facts.reach, now);
+        }
+        let verdict = robots::decide(outcome, robots_work.hops, self.plan.crawl.is_some());
+        if !matches!(verdict, RobotsVerdict::EntryFailure) {
+            let said = match outcome {
+                Outcome::Answer(_) => "ok".into(),
+                Outcome::Failure(f) => f.reason.code(),
+            };
+            self.tell(&flight, &said, &facts);
+        }
+        match verdict {
             RobotsVerdict::Rules(rules) => {
                 let body = match outcome {
                     Outcome::Answer(a) => a.body.clone(),
@@ -51,7 +63,7 @@ impl Dispatcher {
                     return;
                 };
                 let at = self.host(&HostKey::of(&to));
-                let next = RobotsWork { of: robots_work.of.clone(), url: to, hops: robots_work.hops + 1 };
+                let next = RobotsWork { of: robots_work.of.clone(), url: to, hops: robots_work.hops + 1, probe: false };
                 self.schedule.push_front(at, Item::Robots(Box::new(next)));
                 self.schedule.wake(at);
             }
@@ -64,7 +76,9 @@ impl Dispatcher {
                 let first = self.schedule.take_first(slot, |i| matches!(i, Item::Entry(_)));
                 self.schedule.wake(slot);
                 if let Some(Item::Entry(work)) = first {
-                    self.reached(slot, work.lease.entry.0, facts.reach, now);
+                    if !robots_work.probe {
+                        self.reached(slot, work.lease.entry.0, facts.reach, now);
+                    }
                     let own = Flight {
                         item: Item::Entry(work),
                         slot,
@@ -73,7 +87,11 @@ impl Dispatcher {
                         limit_key: flight.limit_key.clone(),
                         ..flight
                     };
-                    self.judged(own, judgement, facts, now);
+                    if self.asks_whether_named(&own, &judgement) {
+                        self.ask_whether_named(own, judgement, facts);
+                    } else {
+                        self.judged(own, judgement, &facts, now);
+                    }
                 }
             }
         }

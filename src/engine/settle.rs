@@ -4,18 +4,20 @@ use crate::clock::{Clock, Moment, Wall, unit};
 use crate::engine::dispatcher::{Dispatcher, add_counts};
 use crate::engine::extraction::Parsed;
 use crate::engine::frontier::Reply;
-use crate::engine::hosts::Robots;
 use crate::engine::request::Hop;
 use crate::engine::work::{Flight, Item, Work};
 use crate::engine::worker::{Facts, Landing};
 use crate::events::Event;
 use crate::extract::{ExtractFailure, PageStep};
-use crate::model::{Class, HostKey, Outcome, Reason, SkippedRecord, mask_url, show_duration};
+use crate::model::{Class, HostKey, Reason, SkippedRecord, mask_url, show_duration};
 use crate::retry::{self, Change, Follow, Judgement, Reach, Tried, Verdict, Whose};
 use crate::schedule::Slot;
 use crate::store::{Lease, Settle};
 use std::time::Duration;
 use url::Url;
+
+/// Keys whose refusals are remembered; past that all are forgotten, and a poison entry takes a little longer to be told.
+const NEIGHBOURS: usize = 4096;
 
 impl Dispatcher {
     /// Takes what a worker or an extraction thread tells.
@@ -63,12 +65,7 @@ impl Dispatcher {
             Landing::Robots(id, outcome, facts) => {
                 let Some(mut flight) = self.flights.remove(&id) else { return };
                 self.came_down(&mut flight, &facts, now);
-                let said = match &outcome {
-                    Outcome::Answer(_) => "ok".into(),
-                    Outcome::Failure(f) => f.reason.code(),
-                };
-                self.tell(&flight, &said, &facts);
-                self.robots_came(flight, &outcome, &facts, now);
+                self.robots_came(flight, &outcome, facts, now);
             }
         }
     }
@@ -86,33 +83,6 @@ impl Dispatcher {
             work.ended = Some(facts.ended);
         }
         self.not_refused(flight);
-    }
-
-    /// A task that ended without a word (a panic) costs its one entry.
-    pub(crate) fn land_lost(&mut self, now: Moment) {
-        if self.tasks.is_empty() && self.in_flight > 0 && self.landings.is_empty() {
-            let lost: Vec<u64> = self.flights.iter().filter(|(_, f)| !f.landed).map(|(id, _)| *id).collect();
-            for id in lost {
-                let Some(flight) = self.flights.remove(&id) else { continue };
-                self.in_flight = self.in_flight.saturating_sub(1);
-                self.schedule.landed(flight.slot);
-                if let Some(p) = flight.permit {
-                    self.limits.lost(p, now);
-                }
-                match flight.item {
-                    Item::Entry(work) => {
-                        self.skip(&work, Reason::InternalError, None, "the attempt failed in a way that it should not", None);
-                    }
-                    Item::Robots(r) => {
-                        let slot = self.host(&r.of);
-                        if let Some(h) = self.hosts.get_mut(&slot) {
-                            h.robots = Robots::Open;
-                        }
-                        self.schedule.wake(slot);
-                    }
-                }
-            }
-        }
     }
 
     /// An attempt is off the wire: places, permits and counters.
@@ -193,10 +163,16 @@ impl Dispatcher {
 
     fn tried(&self, work: &Work, started: Moment, start: Wall, facts: &Facts, whose: Whose) -> Tried {
         let entry = u64::try_from(work.lease.entry.0).unwrap_or_default();
+        let (started, start) = work.began.unwrap_or((started, start));
+        // The try before may be of an earlier lease: then its record tells when it ended.
+        let before = work.tries.records.last().and_then(|r| {
+            let began = r.start.parse::<jiff::Timestamp>().ok()?.as_millisecond();
+            Some(Wall(began.saturating_add(i64::try_from(r.ms).ok()?)))
+        });
         Tried {
             start,
             took: facts.ended.since(started),
-            waited: work.ended.map_or(Duration::ZERO, |e| started.since(e)),
+            waited: before.map_or(Duration::ZERO, |ended| ended.until(start)),
             status: facts.status,
             unit: unit(self.seed, entry, work.tries.made),
             whose,
@@ -212,7 +188,7 @@ impl Dispatcher {
             Judgement::Accept => "ok".into(),
         };
         self.tell(&flight, &said, facts);
-        let Flight { item, slot, limit_key, started, started_wall, .. } = flight;
+        let Flight { item, limit_key, started, started_wall, .. } = flight;
         let Item::Entry(mut work) = item else { return };
         let whose = if let Judgement::Refused { .. } = &judgement {
             self.neighbours.entry(limit_key.clone()).or_default().refused(work.lease.entry.0, now)
@@ -227,7 +203,7 @@ impl Dispatcher {
             Whose::Key
         };
         if let Judgement::Trouble(t) = &judgement {
-            self.feel_shortage(&t.reason);
+            self.feel_shortage(&t.reason, started, now);
         }
         let refused = match &judgement {
             Judgement::Refused { asked, from, .. } => Some((*asked, from.as_str())),
@@ -238,8 +214,9 @@ impl Dispatcher {
         let verdict = retry::decide(&mut work.tries, judgement, &self.plan.retry, &tried);
         work.ended = Some(facts.ended);
         self.tell_of_proxies(now);
-        if let Some((asked, from)) = refused {
-            // The key is held even where the entry itself is given up.
+        // A 429 holds its key even where the entry itself is given up; a refusal that is no longer believed does not.
+        let believed = matches!(verdict, Verdict::Hold { .. }) || facts.status == Some(429);
+        if let Some((asked, from)) = refused.filter(|_| believed) {
             let change = self.limits.refused(&limit_key, now, started, asked, tried.unit);
             self.held(&limit_key, &change, facts.status.unwrap_or(0), from);
             let refused_for = self.limits.refused_for(&limit_key, now);
@@ -253,7 +230,7 @@ impl Dispatcher {
             Verdict::Hold { .. } => {
                 // Behind the others: they tell whether it is the key that is refused or this entry alone.
                 work.hop = None;
-                let at = self.slot_of(&work);
+                let at = self.slot_of(&mut work);
                 self.schedule.push(at, Item::Entry(work));
             }
             Verdict::Again { after, sweep, charged, identity, fresh } => {
@@ -272,7 +249,9 @@ impl Dispatcher {
                 } else {
                     self.tally.waits("backoff", now, after);
                     let due = self.clock.wall().plus(after + Duration::from_millis(1));
-                    self.frontier.dues.push(std::cmp::Reverse((now + after + Duration::from_millis(2), Some(slot))));
+                    // The store has it under the host of its listed address.
+                    let at = self.schedule.find(&HostKey::of(&work.target));
+                    self.frontier.dues.push(std::cmp::Reverse((now + after + Duration::from_millis(2), at)));
                     if sweep {
                         self.frontier.sweep_waiting += 1;
                     }
@@ -317,28 +296,43 @@ impl Dispatcher {
         }
     }
 
-    /// A shortage of this machine lowers concurrency; it creeps back with what goes well.
-    fn feel_shortage(&mut self, reason: &Reason) {
-        if *reason == Reason::LocalResource {
-            self.most = (self.most / 2).max(1);
-            let most = self.most;
-            self.events.warn("local-resource", || format!("this machine is short of open files, ports or buffers: {most} attempts at once from now on (raise `ulimit -n` or lower workers)"));
+    /// A shortage of this machine halves concurrency, once an event; see `recover` for the way back.
+    fn feel_shortage(&mut self, reason: &Reason, started: Moment, now: Moment) {
+        if *reason != Reason::LocalResource || self.shortage.is_some_and(|at| started < at) {
+            return;
+        }
+        self.shortage = Some(now);
+        self.most = (self.most / 2).max(1);
+        let most = self.most;
+        self.events.warn("local-resource", || {
+            format!("this machine is short of open files, ports or buffers: {most} attempts at once from now on (raise `ulimit -n` or lower workers)")
+        });
+    }
+
+    /// Concurrency lowered by a shortage creeps back: a tenth a second once nothing was short for 5 s.
+    pub(super) fn recover(&mut self, now: Moment) {
+        let Some(at) = self.shortage else { return };
+        if self.most >= self.shop.most {
+            self.shortage = None;
+        } else if now.since(at) >= Duration::from_secs(5) {
+            self.shortage = Some(Moment(now.0.saturating_sub(4_000_000_000)));
+            self.most = (self.most + self.most / 10 + 1).min(self.shop.most);
         }
     }
 
     /// The host of the work's next request.
-    fn slot_of(&mut self, work: &Work) -> Slot {
-        let url = match (&work.hop, self.kit.extractor.pager(), &work.page) {
-            (Some(hop), _, _) => hop.url.clone(),
-            (None, Some(pager), Some(page)) => pager.request(&work.target, page).url,
+    pub(super) fn slot_of(&mut self, work: &mut Work) -> Slot {
+        work.next = match (self.kit.extractor.pager(), &work.page) {
+            (Some(pager), Some(page)) => pager.request(&work.target, page).url,
             _ => work.target.clone(),
         };
-        self.host(&HostKey::of(&url))
+        let key = HostKey::of(work.at());
+        self.host(&key)
     }
 
     /// Back to the front of its host's queue.
-    pub(crate) fn requeue(&mut self, work: Box<Work>) {
-        let slot = self.slot_of(&work);
+    pub(crate) fn requeue(&mut self, mut work: Box<Work>) {
+        let slot = self.slot_of(&mut work);
         self.schedule.push_front(slot, Item::Entry(work));
     }
 
@@ -409,13 +403,13 @@ impl Dispatcher {
     }
 
     /// The policy refused an address on a host that may still be named by the operator's list: the store knows.
-    fn asks_whether_named(&self, flight: &Flight, judgement: &Judgement) -> bool {
+    pub(super) fn asks_whether_named(&self, flight: &Flight, judgement: &Judgement) -> bool {
         matches!(judgement, Judgement::Trouble(t) if t.reason == Reason::BlockedAddress)
             && matches!(&flight.item, Item::Entry(w) if w.named.is_none())
             && self.hosts.get(&flight.slot).is_none_or(|h| !h.named)
     }
 
-    fn ask_whether_named(&mut self, flight: Flight, judgement: Judgement, facts: Facts) {
+    pub(super) fn ask_whether_named(&mut self, flight: Flight, judgement: Judgement, facts: Facts) {
         let (store, key) = (self.store.clone(), HostKey::of(&flight.url));
         self.replies.push(Box::pin(async move {
             let named = store.host_named(&key).await.unwrap_or(false);
@@ -477,9 +471,6 @@ impl Dispatcher {
             self.fetched += 1;
             self.results += 1;
             self.fate(&work.lease, work.target.host_str().unwrap_or_default(), "result", rows, None);
-        }
-        if self.most < self.shop.most && self.tally.ended.is_multiple_of(50) {
-            self.most += 1;
         }
     }
 
@@ -573,8 +564,12 @@ impl Dispatcher {
     fn fate(&mut self, lease: &Lease, host: &str, fate: &str, rows: u64, skipped: Option<&str>) {
         self.pending = self.pending.saturating_sub(1);
         self.tally.ended(skipped.is_some());
-        if !self.neighbours.is_empty() {
-            self.neighbours.values_mut().for_each(|n| n.settled(lease.entry.0));
+        let key = if self.has_one_limit() { "job" } else { host };
+        if let Some(n) = self.neighbours.get_mut(key) {
+            n.settled(lease.entry.0);
+        }
+        if self.neighbours.len() > NEIGHBOURS {
+            self.neighbours.clear();
         }
         self.tally.host(host, |h| if skipped.is_some() { h.skipped += 1 } else { h.results += 1 });
         self.events.emit_detail(|| Event::Settled {
@@ -586,7 +581,7 @@ impl Dispatcher {
         });
     }
 
-    fn tell(&self, flight: &Flight, outcome: &str, facts: &Facts) {
+    pub(super) fn tell(&self, flight: &Flight, outcome: &str, facts: &Facts) {
         if facts.connected {
             self.events.emit_detail(|| Event::Connected {
                 host: HostKey::of(&flight.url).as_str().to_owned(),

@@ -15,6 +15,9 @@ use crate::schedule::{Gate, Slot, Turn};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// What a robots.txt is called as its host's probe; entries count from 1.
+pub(super) const ROBOTS: i64 = 0;
+
 impl Dispatcher {
     /// Starts as many attempts as may be started now.
     pub(crate) fn take_turns(&mut self) {
@@ -68,15 +71,17 @@ impl Dispatcher {
     fn send_entry(&mut self, slot: Slot, mut work: Box<Work>, permit: Option<Permit>, now: Moment) {
         let is_try = work.hop.is_none();
         let mut parts = PageParts::default();
+        let mut first = None;
+        if let (Some(pager), Some(page)) = (self.kit.extractor.pager(), &work.page) {
+            let asked = pager.request(&work.target, page);
+            first = Some(asked.url);
+            parts = PageParts { headers: asked.headers, body: asked.body_set };
+        }
         if is_try {
-            let (mut url, mut same) = (work.target.clone(), true);
-            if let (Some(pager), Some(page)) = (self.kit.extractor.pager(), &work.page) {
-                let asked = pager.request(&work.target, page);
-                same = asked.url.origin() == work.target.origin();
-                url = asked.url;
-                parts = PageParts { headers: asked.headers, body: asked.body_set };
-            }
+            let url = first.unwrap_or_else(|| work.target.clone());
+            let same = url.origin() == work.target.origin();
             work.hop = Some(self.builder.first(url, same));
+            work.began = Some((now, self.clock.wall()));
         }
         let named = work.named.unwrap_or_else(|| self.hosts.get(&slot).is_some_and(|h| h.named));
         let Some(hop) = &work.hop else { return };
@@ -135,7 +140,14 @@ impl Dispatcher {
             }
             h.robots = Robots::Asking;
         }
-        self.send_robots(slot, Box::new(RobotsWork { of: key, url, hops: 0 }), permit, now);
+        let probe = self.hosts.get_mut(&slot).is_some_and(|h| {
+            let probes = matches!(h.breaker.state(now), State::Probe);
+            if probes {
+                h.breaker.probe(ROBOTS);
+            }
+            probes
+        });
+        self.send_robots(slot, Box::new(RobotsWork { of: key, url, hops: 0, probe }), permit, now);
     }
 
     fn send_robots(&mut self, slot: Slot, robots: Box<RobotsWork>, permit: Option<Permit>, now: Moment) {

@@ -36,6 +36,10 @@ pub(crate) struct Work {
     pub fresh: bool,
     /// The policy refused the address for want of a name, and the store was asked whether the operator named it.
     pub named: Option<bool>,
+    /// When the try under way began, its redirect hops included.
+    pub began: Option<(Moment, Wall)>,
+    /// Where the next request goes, as far as it is known.
+    pub next: Url,
     /// When the last attempt ended.
     pub ended: Option<Moment>,
     /// Result rows of earlier pages of this entry in this run.
@@ -43,9 +47,9 @@ pub(crate) struct Work {
 }
 
 impl Work {
-    /// Where the next request goes, as far as queues are concerned.
+    /// Where the next request goes: the hop of a redirect, else the page, else the listed address.
     pub(crate) fn at(&self) -> &Url {
-        self.hop.as_ref().map_or(&self.target, |h| &h.url)
+        self.hop.as_ref().map_or(&self.next, |h| &h.url)
     }
 
     /// The durable part, as the store keeps it.
@@ -76,6 +80,8 @@ pub(crate) struct RobotsWork {
     pub of: HostKey,
     pub url: Url,
     pub hops: u32,
+    /// It is the probe of the host's breaker.
+    pub probe: bool,
 }
 
 /// An attempt in flight.

@@ -6,10 +6,12 @@ use crate::engine::extraction::{Kit, Parsed, Task};
 use crate::extract::{ExtractFailure, PageState};
 use crate::fetch::{Fetcher, Request};
 use crate::model::plan::Plan;
-use crate::model::{Outcome, Reason, Sent};
+use crate::model::{Failure, Outcome, Reason, Sent};
 use crate::retry::{self, Judgement, Reach};
 use crate::store::Lease;
+use futures::FutureExt as _;
 use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
@@ -172,7 +174,15 @@ impl Shop {
         retry::Ctx { retry: &self.plan.retry, request: &self.plan.request, wall, listed: &self.method, method, url }
     }
 
+    /// One attempt. A panic within it costs this attempt and nothing else.
     async fn send(&self, flight: u64, request: Request) -> Outcome {
+        AssertUnwindSafe(self.attempt(flight, request)).catch_unwind().await.unwrap_or_else(|_| {
+            let message = "the attempt failed in a way that it should not";
+            Outcome::Failure(Failure { sent: Sent::Maybe, ..Failure::unsent(Reason::InternalError, message) })
+        })
+    }
+
+    async fn attempt(&self, flight: u64, request: Request) -> Outcome {
         if !self.early {
             return self.fetcher.attempt(request, |_| ()).await;
         }

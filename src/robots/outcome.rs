@@ -41,7 +41,16 @@ pub fn decide(outcome: &Outcome, hops: u32, crawl: bool) -> RobotsVerdict {
             if let Some(status) = f.status.filter(|s| !(200..=299).contains(s)) {
                 return by_status(status, hops);
             }
+            if hops > 0 {
+                // The host itself answered; what it led to says nothing of its pages.
+                return match f.reason {
+                    Reason::BlockedAddress => RobotsVerdict::AllowAll,
+                    _ => RobotsVerdict::Park { why: format!("robots.txt: {}: {}", f.reason, f.message) },
+                };
+            }
             match f.reason {
+                // It came, and no line of it can be read (RFC 9309 2.3.1.1).
+                Reason::DecodeError if f.headers_at.is_some() => RobotsVerdict::AllowAll,
                 Reason::ConnClosed
                 | Reason::ConnReset
                 | Reason::FirstByteTimeout

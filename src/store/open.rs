@@ -10,7 +10,7 @@ use super::types::{InputMark, Opened, StoreConfig};
 use super::writer::{RESULTS, Reasons, SKIPPED, Throwaway, Writer};
 use super::{aside, lock};
 use crate::clock::{Clock, Wall};
-use crate::model::plan::{Codec, SinkFormat, SinkPlan};
+use crate::model::plan::{Codec, SinkFormat, SinkPlace, SinkPlan};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -42,7 +42,14 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
     let mut stored = Stored::default();
     if opened.resumed {
         stored = read(&conn, &mut opened).map_err(&db)?;
-        compare(&stored.frozen, &config.frozen)?;
+        if opened.input.is_none() && opened.account.inputs == 0 {
+            // Nothing was ever taken: the cured job starts clean, whatever was changed.
+            forget_blank(&conn, &plans, &stored).map_err(&db)?;
+            opened = Opened { notices: opened.notices, ..Opened::default() };
+            stored = Stored::default();
+        } else {
+            compare(&stored.frozen, &config.frozen)?;
+        }
     }
     let mut sinks = Vec::new();
     for (id, (name, plan)) in (1..).zip(&plans) {
@@ -95,6 +102,18 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
     }
     std::thread::Builder::new().name("gleaner-store".into()).spawn(move || writer.run(&commands)).map_err(OpenError::io(&path))?;
     Ok((store, opened))
+}
+
+/// Empties a state that took no input, and the outputs that hold no more than its header.
+fn forget_blank(conn: &Connection, plans: &[(&str, &SinkPlan)], stored: &Stored) -> rusqlite::Result<()> {
+    for (name, plan) in plans {
+        let (Some((_, mark)), SinkPlace::File(path)) = (stored.sinks.get(*name), &plan.place) else { continue };
+        let whole = std::fs::metadata(path).is_ok_and(|m| m.len() == mark.off);
+        if mark.records == 0 && whole {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+    schema::clear(conn)
 }
 
 /// What the state says, beside [`Opened`].

@@ -130,6 +130,16 @@ pub(super) fn create(conn: &Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "user_version", VERSION)
 }
 
+/// Takes every table away again, in one transaction.
+pub(super) fn clear(conn: &Connection) -> rusqlite::Result<()> {
+    let names: Vec<String> = conn
+        .prepare("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")?
+        .query_map([], |r| r.get(0))?
+        .collect::<Result<_, _>>()?;
+    let drops: String = names.iter().flat_map(|n| ["DROP TABLE IF EXISTS \"", n, "\";"]).collect();
+    conn.execute_batch(&format!("BEGIN IMMEDIATE; {drops} PRAGMA user_version = 0; COMMIT"))
+}
+
 /// Reads one value of `meta`.
 pub(super) fn meta(conn: &Connection, key: &str) -> rusqlite::Result<Option<String>> {
     use rusqlite::OptionalExtension as _;

@@ -21,6 +21,7 @@
 mod support;
 
 mod commands;
+mod corners;
 mod crash;
 mod crawl;
 mod extract;
