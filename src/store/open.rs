@@ -42,13 +42,15 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
     let mut stored = Stored::default();
     if opened.resumed {
         stored = read(&conn, &mut opened).map_err(&db)?;
-        if opened.input.is_none() && opened.account.inputs == 0 {
-            // Nothing was ever taken: the cured job starts clean, whatever was changed.
+        let changed = compare(&stored.frozen, &config.frozen);
+        let blank = opened.input.is_none() && opened.account.inputs == 0 && opened.finished.is_none();
+        if blank && (changed.is_err() || opened.columns.is_some()) {
+            // Nothing was ever taken: the cured job starts clean, whatever was changed in it or in its list.
             forget_blank(&conn, &plans, &stored).map_err(&db)?;
             opened = Opened { notices: opened.notices, ..Opened::default() };
             stored = Stored::default();
         } else {
-            compare(&stored.frozen, &config.frozen)?;
+            changed?;
         }
     }
     let mut sinks = Vec::new();
@@ -108,8 +110,9 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
 fn forget_blank(conn: &Connection, plans: &[(&str, &SinkPlan)], stored: &Stored) -> rusqlite::Result<()> {
     for (name, plan) in plans {
         let (Some((_, mark)), SinkPlace::File(path)) = (stored.sinks.get(*name), &plan.place) else { continue };
-        let whole = std::fs::metadata(path).is_ok_and(|m| m.len() == mark.off);
-        if mark.records == 0 && whole {
+        // Beyond the mark of an unclean end there is nothing that counts.
+        let ours = std::fs::metadata(path).is_ok_and(|m| m.len() == mark.off || !stored.clean);
+        if mark.records == 0 && ours {
             let _ = std::fs::remove_file(path);
         }
     }

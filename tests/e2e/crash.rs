@@ -119,10 +119,13 @@ fn csv_is_exact_through_25_kills() {
 #[cfg(debug_assertions)]
 #[test]
 fn a_build_that_commits_before_it_appends_is_caught() {
-    let caught = std::panic::catch_unwind(|| crash_round_of(2002, 25, "results.csv", "skipped.csv", "commit-first"));
-    let said = caught.expect_err("25 kills of a broken build went unnoticed");
-    let said = said.downcast_ref::<String>().cloned().unwrap_or_default();
-    assert!(said.contains("committed records are gone"), "caught by something else: {said}");
+    // A kill has to hit the 30 ms between commit and append; on a busy machine a round may miss them.
+    let caught = (0..5).any(|k| {
+        let round = std::panic::catch_unwind(|| crash_round_of(2002 + k, 25, "results.csv", "skipped.csv", "commit-first"));
+        let said = round.err().and_then(|e| e.downcast_ref::<String>().cloned()).unwrap_or_default();
+        said.contains("committed records are gone")
+    });
+    assert!(caught, "kills of a broken build went unnoticed");
 }
 
 #[test]
