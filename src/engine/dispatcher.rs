@@ -42,6 +42,8 @@ const IN_MEMORY: usize = 8192;
 const PER_HOST: usize = 128;
 /// Settles that may wait for the store before no more attempts are started.
 const UNSETTLED: usize = 2048;
+/// While all workers are busy fewer settles wait for more, but no longer than to the next tick: each batch wakes the store.
+const BATCH: usize = 64;
 /// Hosts kept in memory without work for what is known of them.
 const IDLE_HOSTS: usize = 2048;
 
@@ -127,6 +129,8 @@ pub(crate) struct Dispatcher {
     pub leasing: bool,
     pub settles: Vec<Settle>,
     pub settling: bool,
+    /// A tick came since the last settles were sent.
+    pub ticked: bool,
     pub replies: FuturesUnordered<BoxFuture<'static, Reply>>,
 
     pub tally: Tally,
@@ -314,8 +318,10 @@ impl Dispatcher {
     // -- the store
 
     fn ask_store(&mut self) {
-        if !self.settling && !self.settles.is_empty() {
+        let worth_it = self.settles.len() >= BATCH || self.in_flight < self.most || self.ticked;
+        if !self.settling && !self.settles.is_empty() && worth_it {
             self.settling = true;
+            self.ticked = false;
             self.frontier.changed();
             let (store, batch) = (self.store.clone(), std::mem::take(&mut self.settles));
             self.replies.push(Box::pin(async move { Reply::Settled(store.settle(batch).await.map(|_| ())) }));
@@ -631,6 +637,7 @@ impl Dispatcher {
     }
 
     fn tick(&mut self) {
+        self.ticked = true;
         let now = self.clock.now();
         while let Some(joined) = self.tasks.try_join_next() {
             if let Err(e) = joined
