@@ -42,6 +42,8 @@ pub(super) const IN_MEMORY: usize = 8192;
 pub(super) const PER_HOST: usize = 128;
 /// Settles that may wait for the store before no more attempts are started.
 const UNSETTLED: usize = 2048;
+/// While all workers are busy fewer settles wait for more, but no longer than to the next tick: each batch wakes the store.
+pub(super) const BATCH: usize = 64;
 /// Hosts kept in memory without work for what is known of them.
 const IDLE_HOSTS: usize = 2048;
 
@@ -86,6 +88,8 @@ pub(crate) struct Dispatcher {
     pub leasing: bool,
     pub settles: Vec<Settle>,
     pub settling: bool,
+    /// A tick came since the last settles were sent.
+    pub ticked: bool,
     pub replies: FuturesUnordered<BoxFuture<'static, Reply>>,
 
     pub tally: Tally,
@@ -407,6 +411,7 @@ impl Dispatcher {
     }
 
     fn tick(&mut self) {
+        self.ticked = true;
         let now = self.clock.now();
         while let Some(joined) = self.tasks.try_join_next() {
             if let Err(e) = joined

@@ -2,7 +2,7 @@
 
 use crate::clock::{Clock, Moment, Wall};
 use crate::engine::RunError;
-use crate::engine::dispatcher::{Dispatcher, IN_MEMORY, PER_HOST, store_failed};
+use crate::engine::dispatcher::{BATCH, Dispatcher, IN_MEMORY, PER_HOST, store_failed};
 use crate::engine::hosts::{HostState, Robots};
 use crate::engine::work::{Flight, Item, SavedState, Work};
 use crate::engine::worker::Facts;
@@ -61,7 +61,9 @@ impl Frontier {
 
 impl Dispatcher {
     pub(super) fn ask_store(&mut self) {
-        if !self.settling && !self.settles.is_empty() {
+        let worth_it = self.settles.len() >= BATCH || self.in_flight < self.most || self.ticked;
+        if !self.settling && !self.settles.is_empty() && worth_it {
+            self.ticked = false;
             self.settling = true;
             self.frontier.changed();
             let (store, batch) = (self.store.clone(), std::mem::take(&mut self.settles));

@@ -134,6 +134,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         leasing: false,
         settles: Vec::new(),
         settling: false,
+        ticked: false,
         replies: FuturesUnordered::new(),
         tally: Tally::default(),
         pending: opened.account.pending,

@@ -119,11 +119,11 @@ impl Dispatcher {
     /// Tells the host's breaker.
     pub(super) fn reached(&mut self, slot: Slot, entry: i64, reach: Reach, now: Moment) {
         let Some(host) = self.hosts.get_mut(&slot) else { return };
-        let name = self.schedule.key(slot).map(ToString::to_string).unwrap_or_default();
+        let name = || self.schedule.key(slot).map(ToString::to_string).unwrap_or_default();
         match reach {
             Reach::Yes => {
                 if host.breaker.succeeded() {
-                    self.events.emit(&Event::HostBack { host: name });
+                    self.events.emit(&Event::HostBack { host: name() });
                     self.schedule.wake(slot);
                 }
             }
@@ -131,10 +131,11 @@ impl Dispatcher {
                 Change::None => {}
                 Change::Opened { until } => {
                     let wait_ms = u64::try_from(until.since(now).as_millis()).unwrap_or(u64::MAX);
-                    self.events.emit(&Event::HostParked { host: name, why: "breaker", wait_ms });
+                    self.events.emit(&Event::HostParked { host: name(), why: "breaker", wait_ms });
                     self.schedule.wake(slot);
                 }
                 Change::GaveUp => {
+                    let name = name();
                     self.events.notice(format!(
                         "{name} gave no answer for {}: its entries are skipped `host-unreachable`",
                         crate::model::show_duration(self.plan.retry.host_give_up)

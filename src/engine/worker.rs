@@ -10,6 +10,7 @@ use crate::model::{Failure, Outcome, Reason, Sent};
 use crate::retry::{self, Judgement, Reach};
 use crate::store::Lease;
 use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -119,8 +120,12 @@ pub(crate) struct ForParse {
 }
 
 impl Shop {
-    /// Sends an entry's request and tells the dispatcher how it ended.
-    pub(crate) async fn entry(self: Arc<Self>, flight: u64, request: Request, parse: ForParse) {
+    /// Sends an entry's request and tells the dispatcher how it ended. On the heap, since a task is moved several times.
+    pub(crate) fn entry(self: Arc<Self>, flight: u64, request: Request, parse: ForParse) -> BoxFuture<'static, ()> {
+        Box::pin(self.send_entry(flight, request, parse))
+    }
+
+    async fn send_entry(self: Arc<Self>, flight: u64, request: Request, parse: ForParse) {
         let (url, method) = (request.url.clone(), request.method.clone());
         let outcome = self.send(flight, request).await;
         let facts = Facts::of(&outcome, self.clock.now());

@@ -154,12 +154,16 @@ impl Reader<'_> {
         let mut out = Vec::new();
         loop {
             let rest = &self.text[self.at..];
-            let Some(run) = rest.iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f)) else {
+            let Some(run) = plain_run(rest) else {
                 self.at = self.text.len();
                 return Err("a string without end");
             };
-            out.extend_from_slice(&rest[..run]);
             self.at += run + 1;
+            if rest[run] == b'"' && out.is_empty() {
+                // Of the exact size, which the shared text that it becomes takes over as it is.
+                return Ok(rest[..run].to_vec());
+            }
+            out.extend_from_slice(&rest[..run]);
             match rest[run] {
                 b'"' => return Ok(out),
                 b'\\' => self.escape(&mut out)?,
@@ -223,6 +227,14 @@ impl Reader<'_> {
         let text = std::str::from_utf8(&self.text[start..self.at]).unwrap_or_default();
         Ok(Val::Num(number(text)))
     }
+}
+
+/// Where the first quote, backslash or control character is. In blocks without a branch, which the compiler makes wide.
+fn plain_run(text: &[u8]) -> Option<usize> {
+    let special = |b: u8| (b == b'"') | (b == b'\\') | (b < 0x20);
+    let blocks = text.chunks_exact(16).take_while(|block| !block.iter().fold(false, |any, b| any | special(*b))).count();
+    let at = blocks * 16;
+    text[at..].iter().position(|b| special(*b)).map(|i| at + i)
 }
 
 /// The bytes that a JSON number takes at the start of `text` (RFC 8259 6).
@@ -363,6 +375,11 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_run_ends_at_the_first_special_byte(text in proptest::collection::vec(prop_oneof![9 => Just(b'a'), 1 => any::<u8>()], 0..70)) {
+            prop_assert_eq!(plain_run(&text), text.iter().position(|b| matches!(b, b'"' | b'\\' | 0..=0x1f)));
+        }
+
         #[test]
         fn never_panics(text in "[\\[\\]{}:,\"\\\\ut0-9eE.+NaInfty -]{0,80}", any in "\\PC{0,60}") {
             let _ = read(&text);

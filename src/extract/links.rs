@@ -9,7 +9,7 @@ use scraper::{ElementRef, Html};
 use std::borrow::Cow;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
-use url::Url;
+use url::{Position, Url};
 
 /// Names by which a page's robots rules speak to this crawler.
 const ROBOTS: [&str; 2] = ["robots", "gleaner"];
@@ -77,12 +77,14 @@ fn points(tag: &LocalName) -> bool {
 pub(super) struct Resolver {
     base: Url,
     encoding: &'static Encoding,
+    /// Whether the base is an ordinary http or https address, in which plain links need no parser.
+    plain: bool,
 }
 
 impl Resolver {
     /// `url` is the page's own address after redirects; the first `<base href>` counts, resolved against it.
     pub(super) fn new(pointers: &[ElementRef<'_>], url: &Url, encoding: &'static Encoding) -> Self {
-        let mut this = Self { base: url.clone(), encoding: encoding.output_encoding() };
+        let mut this = Self { base: url.clone(), encoding: encoding.output_encoding(), plain: false };
         let base = pointers
             .iter()
             .filter(|e| e.value().name.local == local_name!("base") && e.value().name.ns == ns!(html))
@@ -90,7 +92,37 @@ impl Resolver {
         if let Some(base) = base.and_then(|b| this.parse(b)) {
             this.base = base;
         }
+        this.plain = is_web(&this.base);
         this
+    }
+
+    /// The two parts of a resolved link where the parser would copy both as they are: `/a/b?c`, `a/b?c` and absolute ones of
+    /// the base's own origin, if they hold nothing that is escaped, dropped or shortened. `None`: ask the parser.
+    fn by_copy<'t>(&'t self, link: &'t str) -> Option<(&'t str, &'t str)> {
+        if !self.plain {
+            return None;
+        }
+        let link = link.trim_matches(|c: char| c <= ' ');
+        let link = link.find('#').map_or(link, |at| &link[..at]);
+        let bytes = link.as_bytes();
+        match bytes {
+            [b'/', b'/', ..] => None,
+            [b'/', ..] => copies(bytes).then(|| (&self.base[..Position::BeforePath], link)),
+            [b'h', b't', b't', b'p', ..] if bytes[4..].starts_with(b"://") || bytes[4..].starts_with(b"s://") => {
+                let rest = link.strip_prefix(&self.base[..Position::BeforeUsername])?;
+                let rest = rest.strip_prefix(&self.base[Position::BeforeHost..Position::BeforePath])?;
+                // A host of plain letters and digits reads as itself; names in other forms need not.
+                let host = self.base.host_str()?.as_bytes();
+                let plain = host.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-'))
+                    && !host.windows(4).any(|w| w == b"xn--");
+                (plain && rest.starts_with('/') && copies(rest.as_bytes())).then_some(("", link))
+            }
+            [first, ..] if first.is_ascii_alphanumeric() && !bytes.contains(&b':') && copies(bytes) => {
+                let path = &self.base[..Position::AfterPath];
+                Some((&path[..=path.rfind('/')?], link))
+            }
+            _ => None,
+        }
     }
 
     /// The address by WHATWG, http or https only, its fragment dropped. Non-ASCII in the query is written in the page's
@@ -110,6 +142,50 @@ impl Resolver {
         let options = Url::options().base_url(Some(&self.base));
         if link.is_ascii() { options.parse(link).ok() } else { options.encoding_override(Some(&encoder(self.encoding))).parse(link).ok() }
     }
+}
+
+fn joined(before: &str, rest: &str) -> String {
+    let mut text = String::with_capacity(before.len() + rest.len());
+    text.push_str(before);
+    text.push_str(rest);
+    text
+}
+
+/// Whether a path with its query is written as the URL standard writes it: no dot segments, nothing to escape. Says no where
+/// it is not certain.
+fn copies(link: &[u8]) -> bool {
+    let mut before = b' ';
+    for &b in link {
+        let plain = match b {
+            b'0'..=b'9'
+            | b'A'..=b'Z'
+            | b'a'..=b'z'
+            | b'-'
+            | b'_'
+            | b'~'
+            | b'/'
+            | b'?'
+            | b'='
+            | b'&'
+            | b'+'
+            | b','
+            | b';'
+            | b':'
+            | b'@'
+            | b'!'
+            | b'$'
+            | b'*'
+            | b'('
+            | b')' => true,
+            b'.' => before != b'/',
+            _ => false,
+        };
+        if !plain {
+            return false;
+        }
+        before = b;
+    }
+    true
 }
 
 /// Query text in `encoding`; what it cannot write is `%26%23N%3B`, the escaped form of `&#N;` (WHATWG URL,
@@ -144,7 +220,7 @@ fn is_web(url: &Url) -> bool {
 struct Once<'r> {
     resolver: &'r Resolver,
     hasher: RandomState,
-    /// As written and as resolved: pages repeat their links, and a look here is cheaper than resolving again.
+    /// As resolved, and as written where the parser is needed: pages repeat their links, and a look here is cheaper.
     seen: HashSet<u64, BuildHasherDefault<AsItIs>>,
     out: Vec<String>,
 }
@@ -176,13 +252,17 @@ impl<'r> Once<'r> {
 
     fn extend<'p>(&mut self, links: impl IntoIterator<Item = &'p str>) {
         for link in links {
-            if !self.seen.insert(self.hasher.hash_one((0u8, link))) {
-                continue;
-            }
-            if let Some(url) = self.resolver.resolve(link)
-                && self.seen.insert(self.hasher.hash_one((1u8, url.as_str())))
+            let url = if let Some((before, rest)) = self.resolver.by_copy(link) {
+                joined(before, rest)
+            } else if self.seen.insert(self.hasher.hash_one((0u8, link)))
+                && let Some(url) = self.resolver.resolve(link)
             {
-                self.out.push(url.into());
+                url.into()
+            } else {
+                continue;
+            };
+            if self.seen.insert(self.hasher.hash_one((1u8, url.as_str()))) {
+                self.out.push(url);
             }
         }
     }
@@ -370,6 +450,45 @@ mod tests {
 
     fn links(html: &str) -> Vec<String> {
         page(html, "http://h/d/p?q", encoding_rs::UTF_8, &[])
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_copied_is_what_the_parser_gives(
+            base in proptest::sample::select(vec![
+                "http://h.example/", "http://h.example/d/e/p.html?q=/x#f", "https://u:p@h.example:8443/a/b;c/", "http://127.0.0.1:80/x?y",
+                "http://[::1]:9/a", "https://xn--mnchen-3ya.de/a/b", "http://h.example?q/r", "http://a_b.c/%2e/x/..", "http://10/a", "file:///C:/a/b", "http://h./a",
+            ]),
+            start in proptest::sample::select(vec![
+                "", "/", "//", "a", "a/", "./", "../", "?", "http://h.example", "http://h.example/", "https://h.example:8443/", "https://u:p@h.example:8443/",
+                "http://127.0.0.1", "http://127.0.0.1/", "http://127.0.0.1:80/", "https://xn--mnchen-3ya.de/", "http://[::1]:9/", "http:a", "http:/a", "httpa/b", "http://0.0.0.10/",
+                "/C:/", "/C|/", "c:", "http://h./",
+            ]),
+            rest in "([a-zA-Z0-9/.?=&+,;:@!$*()'%#{}|^~_ \\\\\t-]|%2e|/\\.|ä|\\[|\\]|<|\"){0,12}",
+        ) {
+            let base = Url::parse(base).unwrap();
+            let link = format!("{start}{rest}");
+            for encoding in [encoding_rs::UTF_8, encoding_rs::WINDOWS_1252] {
+                let resolver = Resolver::new(&[], &base, encoding);
+                if let Some((before, rest)) = resolver.by_copy(&link) {
+                    proptest::prop_assert_eq!(Some(joined(before, rest)), resolver.resolve(&link).map(String::from), "{} at {}", link, base);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plain_links_are_copied() {
+        let resolver = Resolver::new(&[], &Url::parse("http://u@h:81/d/e?f").unwrap(), encoding_rs::UTF_8);
+        let copied = |link| resolver.by_copy(link).map(|(a, b)| joined(a, b));
+        for (link, url) in
+            [("/page/1?a=b#c", "http://u@h:81/page/1?a=b"), (" x.html\n", "http://u@h:81/d/x.html"), ("http://h:81/y/", "http://h:81/y/")]
+        {
+            assert_eq!(copied(link).as_deref(), Some(url), "{link}");
+        }
+        for link in ["", "#a", "?a", "//h/x", "/a/../b", ".", "/%41", "mailto:a", "http://h/", "http://h:81", "/a b", "/a\\b"] {
+            assert_eq!(copied(link), None, "{link}");
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use html5ever::tendril::StrTendril;
 use html5ever::tree_builder::{ElementFlags, NodeOrText, QuirksMode, TreeSink};
 use html5ever::{Attribute, QualName};
-use scraper::{Html, HtmlTreeSink};
+use scraper::{Html, HtmlTreeSink, Node};
 use std::borrow::Cow;
 use std::cell::{Cell, Ref, RefCell};
 
@@ -38,7 +38,7 @@ impl WatchingSink {
     pub(super) fn sized(bytes: usize) -> Self {
         let nodes = (bytes / 16).clamp(64, 1 << 15);
         let mut html = Html::new_document();
-        html.tree = ego_tree::Tree::with_capacity(scraper::Node::Document, nodes);
+        html.tree = ego_tree::Tree::with_capacity(Node::Document, nodes);
         let mut depths = Vec::with_capacity(nodes / 2);
         depths.push(0);
         Self {
@@ -143,8 +143,14 @@ impl TreeSink for WatchingSink {
         Handle { id: self.inner.get_document(), n: 0 }
     }
 
+    /// As the inner sink does it, but here, where the parser is compiled: it is asked many times a tag.
+    #[inline]
     fn elem_name<'a>(&'a self, target: &'a Handle) -> Ref<'a, QualName> {
-        self.inner.elem_name(&target.id)
+        let name = Ref::filter_map(self.inner.0.borrow(), |html| match html.tree.get(target.id)?.value() {
+            Node::Element(e) => Some(&e.name),
+            _ => None,
+        });
+        name.unwrap_or_else(|_| self.inner.elem_name(&target.id))
     }
 
     fn create_element(&self, name: QualName, attrs: Vec<Attribute>, flags: ElementFlags) -> Handle {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use url::Url;
+use url::{Position, Url};
 
 /// Scheme, host and port (`https://example.com`, `http://127.0.0.1:8080`): the unit of politeness, of robots.txt, of the
 /// circuit breaker and of connections. Limits and holds go by [`HostKey::host`].
@@ -13,6 +13,13 @@ impl HostKey {
     /// The host key of an http or https address.
     #[must_use]
     pub fn of(url: &Url) -> Self {
+        if matches!(url.scheme(), "http" | "https") {
+            // The origin's own parts as the address holds them: scheme, host, and the port where it is not the scheme's.
+            let (whole, host) = (&url[..Position::BeforeUsername], &url[Position::BeforeHost..Position::BeforePath]);
+            if whole.len() + host.len() == url[..Position::BeforePath].len() {
+                return Self(url[..Position::BeforePath].into());
+            }
+        }
         Self(url.origin().ascii_serialization().into())
     }
 
@@ -124,13 +131,17 @@ pub fn normalise(listed: &str) -> LinkUrl {
     if text.is_empty() {
         return Err("the address is empty".into());
     }
-    if let Some(c) = text.chars().find(|c| {
-        c.is_control() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{ad}')
-    }) {
+    let plain = text.is_ascii() && !text.bytes().any(|b| b.is_ascii_control());
+    if !plain
+        && let Some(c) = text.chars().find(|c| {
+            c.is_control()
+                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}' | '\u{ad}')
+        })
+    {
         return Err(format!("the address holds the invisible character U+{:04X}", u32::from(c)));
     }
-    let lower = text.get(..8).unwrap_or(text).to_ascii_lowercase();
-    if !(lower.starts_with("http:") || lower.starts_with("https:")) {
+    let begins = |scheme: &[u8]| text.as_bytes().get(..scheme.len()).is_some_and(|b| b.eq_ignore_ascii_case(scheme));
+    if !(begins(b"http:") || begins(b"https:")) {
         let scheme = text.split_once(':').map(|(s, _)| s);
         return Err(match scheme {
             Some(s)
@@ -179,6 +190,30 @@ mod tests {
         assert_eq!((a.host(), b.host()), ("h", "h"));
         assert_eq!(HostKey::of(&url("http://[::1]:9/")).host(), "[::1]");
         assert_eq!(HostKey::of(&url("http://[::1]/")).host(), "[::1]");
+    }
+
+    #[test]
+    fn a_host_key_is_the_origin() {
+        for text in [
+            "http://h/",
+            "http://h:80/",
+            "https://h:80",
+            "https://u:p@h:8443/a@b",
+            "http://u@h/",
+            "http://:p@h/",
+            "http://@h/",
+            "http://[::1]:9/?q",
+            "http://0x7f.1/a",
+            "http://MÜNCHEN.de./",
+            "http://h?a/b@c",
+            "ftp://h/",
+            "file:///a",
+            "data:x",
+            "ws://h:81/",
+        ] {
+            let url = url(text);
+            assert_eq!(HostKey::of(&url).as_str(), url.origin().ascii_serialization(), "{text}");
+        }
     }
 
     #[test]
