@@ -3,6 +3,7 @@
 use crate::fetch;
 use crate::model::plan::{AuthKind, BodyPlan, HeaderValue as PlanHeader, Plan, UserAgent};
 use crate::model::{Columns, FetchKey, canonical};
+use crate::retry::Follow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::header::{ACCEPT, ACCEPT_LANGUAGE, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
@@ -30,6 +31,13 @@ pub(crate) struct Hop {
     pub same_origin: bool,
     /// Method and address of every request so far.
     pub seen: Vec<(http::Method, Url)>,
+}
+
+impl Hop {
+    /// The method of the next hop.
+    pub(crate) fn method_after(&self, follow: Follow) -> http::Method {
+        if follow == Follow::Get && self.method != http::Method::HEAD { http::Method::GET } else { self.method.clone() }
+    }
 }
 
 /// What a page of a paged entry adds.

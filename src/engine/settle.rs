@@ -10,7 +10,7 @@ use crate::engine::worker::{Facts, Landing};
 use crate::events::Event;
 use crate::extract::{ExtractFailure, PageStep};
 use crate::model::{Class, HostKey, Reason, SkippedRecord, mask_url, show_duration};
-use crate::retry::{self, Change, Follow, Judgement, Reach, Tried, Verdict, Whose};
+use crate::retry::{self, Change, Follow, Judgement, Reach, Repeat, Tried, Trouble, Verdict, Whose};
 use crate::schedule::Slot;
 use crate::store::{Lease, Settle};
 use std::time::Duration;
@@ -182,6 +182,7 @@ impl Dispatcher {
 
     /// Everything but an accepted answer.
     pub(super) fn judged(&mut self, flight: Flight, judgement: Judgement, facts: &Facts, now: Moment) {
+        let judgement = self.without_circles(&flight, judgement);
         let said = match &judgement {
             Judgement::Redirect { .. } => "redirect".into(),
             Judgement::Refused { reason, .. } => reason.code(),
@@ -267,6 +268,31 @@ impl Dispatcher {
         }
     }
 
+    /// A redirect that leads in a circle, or one too many, is trouble of its try.
+    fn without_circles(&self, flight: &Flight, judgement: Judgement) -> Judgement {
+        let (Judgement::Redirect { to, follow }, Item::Entry(work)) = (&judgement, &flight.item) else { return judgement };
+        let Some(hop) = &work.hop else { return judgement };
+        let method = hop.method_after(*follow);
+        let here = std::iter::once((&hop.method, &hop.url));
+        let circle = hop.seen.iter().map(|(m, u)| (m, u)).chain(here).any(|(m, u)| *m == method && u == to);
+        let (reason, message) = if circle {
+            (Reason::RedirectLoop, format!("redirected back to {}", mask_url(to.as_str())))
+        } else if hop.seen.len() >= self.plan.request.redirects as usize {
+            (Reason::TooManyRedirects, format!("more than {} redirects", self.plan.request.redirects))
+        } else {
+            return judgement;
+        };
+        Judgement::Trouble(Trouble {
+            class: reason.class(),
+            reason,
+            repeat: Repeat::Never,
+            resend: false,
+            fresh: false,
+            floor: None,
+            message,
+        })
+    }
+
     /// A key is held: told once an event, kept in the state.
     pub(super) fn held(&mut self, key: &str, change: &crate::limit::HoldChange, status: u16, from: &'static str) {
         let until = self.clock.wall().plus(change.wait);
@@ -339,17 +365,9 @@ impl Dispatcher {
 
     fn follow(&mut self, mut work: Box<Work>, from: Option<Url>, to: Url, follow: Follow) {
         let Some(hop) = work.hop.take() else { return };
-        let method = if follow == Follow::Get && hop.method != http::Method::HEAD { http::Method::GET } else { hop.method.clone() };
+        let method = hop.method_after(follow);
         let mut seen = hop.seen;
         seen.push((hop.method.clone(), hop.url.clone()));
-        if seen.iter().any(|(m, u)| *m == method && *u == to) {
-            self.skip(&work, Reason::RedirectLoop, None, &format!("redirected back to {}", mask_url(to.as_str())), None);
-            return;
-        }
-        if seen.len() > self.plan.request.redirects as usize {
-            self.skip(&work, Reason::TooManyRedirects, None, &format!("more than {} redirects", self.plan.request.redirects), None);
-            return;
-        }
         if let (Some(scope), Some(from)) = (self.kit.scope.clone(), from) {
             let refused = scope.read().unwrap_or_else(std::sync::PoisonError::into_inner).admits(&to).err();
             if let Some(rule) = refused {

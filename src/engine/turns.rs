@@ -44,6 +44,11 @@ impl Dispatcher {
                 let Some(host) = hosts.get_mut(&slot) else { return Gate::Blocked };
                 let wanted = wanted(plan, host, item, alone, now);
                 if !matches!(wanted, Gate::Go | Gate::Instead) {
+                    if matches!(wanted, Gate::At(_)) && waits_on.is_none() {
+                        let parked = matches!(host.robots, Robots::Parked { .. });
+                        let what = if parked { "whose robots.txt fails" } else { "which does not answer" };
+                        *waits_on = Some(format!("{}, {what}", key.authority()));
+                    }
                     return wanted;
                 }
                 if let Some(gate) = proxies(&shop.fetcher, item, plan.limits.max_wait, waits_on, defer) {

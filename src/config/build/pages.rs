@@ -52,7 +52,10 @@ pub(super) fn pages(b: &mut Builder<'_>, raw: raw::Pages) -> Option<PagesPlan> {
     let counts = matches!(next, Some(NextPage::Page | NextPage::Offset));
     let has_param = b.context.tree.get("pages.param").is_some();
     if counts && !has_param {
-        b.error("pages.next", "counts pages, so it wants their query name: set param = \"page\"");
+        b.error(
+            "pages.next",
+            "counts pages or rows, so it wants the query name that counts: set param = \"page\" (or \"offset\", as the API calls it)",
+        );
     }
     if next == Some(NextPage::Link) && has_param {
         b.error("pages.param", "a Link header gives whole addresses: leave param out");
@@ -146,7 +149,7 @@ fn stop_rule(b: &mut Builder<'_>, text: &str) -> Option<StopRule> {
 pub(super) fn extract(b: &mut Builder<'_>, raw: raw::Extract) -> ExtractPlan {
     let rows = take!(b, "extract", raw.rows);
     if let Some(text) = &rows {
-        prefix(b, "extract.rows", text, &["json", "css"], &["jsonl"]);
+        prefix(b, "extract.rows", text, &["json", "css", "jsonl"], &[]);
     }
     let fields = take!(b, "extract", raw.fields).map_or_else(Vec::new, |p| p.0);
     for (i, (name, source)) in fields.iter().enumerate() {

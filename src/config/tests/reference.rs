@@ -90,7 +90,6 @@ fn each_value_of_a_later_version_says_not_yet() {
         "input.on_change = \"merge\"",
         "pages.next = \"auto\"",
         "pages.next = \"json:.n\"\npages.param = \"path\"",
-        "extract.rows = \"jsonl:\"",
         "extract.fields = { a = \"markdown:\" }",
         "output.results = \"a.parquet\"",
         "output.results = \"a.db\"",
