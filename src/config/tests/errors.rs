@@ -165,7 +165,7 @@ fn values_that_make_no_sense_are_errors_that_name_their_key() {
         ("crawl.robots = \"no\"", "crawl.robots: \"no\" is not known"),
         ("crawl.robots = \"obey\"\nrequest.robots = \"ignore\"", "request.robots: set with [crawl] robots"),
         ("[pages]", "pages: does not say how the next page is found"),
-        ("pages.next = \"page\"", "pages.next: counts pages, so it wants their query name"),
+        ("pages.next = \"page\"", "pages.next: counts pages or rows, so it wants the query name"),
         ("pages.next = \"lnk\"", "pages.next: \"lnk\" is not known"),
         ("pages.next = \"json:\"", "pages.next: json: wants a filter"),
         ("pages.next = \"link\"\npages.param = \"x\"", "pages.param: a Link header gives whole addresses"),
