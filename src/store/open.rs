@@ -8,7 +8,7 @@ use super::schema::{self, Durability};
 use super::sink::{self, Mark, Sink};
 use super::types::{InputMark, Opened, StoreConfig};
 use super::writer::{RESULTS, Reasons, SKIPPED, Throwaway, Writer};
-use super::{aside, lock};
+use super::{aside, lock, read};
 use crate::clock::{Clock, Wall};
 use crate::model::plan::{Codec, SinkFormat, SinkPlace, SinkPlan};
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -63,6 +63,9 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
         }
         let lost = |size: u64| lost_records(&conn, id, size);
         sinks.push(Sink::open((id, *name), plan, mark.map(|(_, m)| m), config.stdout.as_ref(), sync, lost)?);
+    }
+    if opened.resumed && stored.clean {
+        untouched(&conn, &sinks, &path)?;
     }
     recover(&sinks, stored.clean, &mut opened.notices)?;
     begin_run(&conn, &config, &sinks, &stored, opened.resumed, now).map_err(&db)?;
@@ -274,6 +277,20 @@ fn lost_records(conn: &Connection, sink: i64, size: u64) -> u64 {
     .flatten()
     .flatten()
     .map_or(0, i64::cast_unsigned)
+}
+
+/// Where a file is not as a clean end left it, all of it is compared with what was committed.
+fn untouched(conn: &Connection, sinks: &[Sink], path: &Path) -> Result<(), OpenError> {
+    for sink in sinks {
+        let was = schema::meta(conn, &format!("stamp {}", sink.name)).map_err(OpenError::db(path))?;
+        if let (Some(was), Some(file)) = (was.filter(|w| !w.is_empty()), sink.path())
+            && sink.stamp().as_ref() != Some(&was)
+            && read::edited(conn, sink.id, file)?
+        {
+            return Err(OpenError::SinkEdited { path: file.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 /// First looks at every sink, then changes any: after a clean stop bytes beyond a mark are someone else's.

@@ -226,6 +226,16 @@ pub fn verify(dir: &Path) -> Result<Option<Vec<String>>, OpenError> {
     Ok(Some(found))
 }
 
+/// Whether the committed bytes of a sink are not what was written.
+pub(super) fn edited(conn: &Connection, id: i64, file: &Path) -> Result<bool, OpenError> {
+    let db = OpenError::db(file);
+    let mut found = Vec::new();
+    for (_, sink) in sinks(conn).map_err(&db)?.into_iter().filter(|(i, _)| *i == id) {
+        verify_sink(conn, id, &sink, file, &mut found, &db)?;
+    }
+    Ok(!found.is_empty())
+}
+
 fn verify_sink(
     conn: &Connection,
     id: i64,

@@ -166,6 +166,15 @@ impl Sink {
         }
     }
 
+    /// What the file system says of the file, as a clean end keeps it: an edit changes it, whatever it edits.
+    pub(super) fn stamp(&self) -> Option<String> {
+        use std::os::unix::fs::MetadataExt as _;
+        match &self.out {
+            Out::File { file, .. } => file.metadata().ok().map(|m| format!("{} {} {}.{:09}", m.ino(), m.len(), m.mtime(), m.mtime_nsec())),
+            Out::Stdout(_) => None,
+        }
+    }
+
     /// Cuts off what lies beyond the mark.
     pub(super) fn cut(&self) -> Result<(), OpenError> {
         if let Out::File { file, path, .. } = &self.out {

@@ -390,6 +390,10 @@ impl Writer {
         if let Some(code) = finished {
             schema::put_meta(&self.conn, "finished", &code.to_string()).map_err(self.db())?;
         }
+        for sink in &self.sinks {
+            let stamp = sink.stamp().unwrap_or_default();
+            schema::put_meta(&self.conn, &format!("stamp {}", sink.name), &stamp).map_err(self.db())?;
+        }
         schema::put_meta(&self.conn, "clean", "1").map_err(self.db())?;
         self.commit(true)?;
         Ok(self.account)

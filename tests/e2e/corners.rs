@@ -127,3 +127,25 @@ fn a_robots_txt_with_a_broken_coding_does_not_cost_the_entries() {
     let job = Job::over((0..3).map(|i| origin.url(&format!("/{i}")))).set("request.robots", "\"obey\"");
     job.run().expect(0);
 }
+
+#[test]
+fn an_edit_far_from_the_end_of_the_results_is_told() {
+    let origin = Origin::start(|r| Reply::ok(page(r.path())));
+    let job = Job::over((0..300).map(|i| origin.url(&format!("/{i}"))))
+        .outputs("results.csv", "skipped.csv")
+        .set("extract.fields", r#"{ title = "css:h1" }"#);
+    job.run().expect(0);
+    job.run().expect(0);
+    let path = job.path("results.csv");
+    let mut bytes = std::fs::read(&path).unwrap();
+    assert!(bytes.len() > 10_000);
+    bytes[200] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    let run = job.run().expect(65);
+    assert!(run.err.contains("was edited"), "{}", run.err);
+    assert_eq!(std::fs::read(&path).unwrap(), bytes, "nothing is overwritten");
+    // Touched and not changed: nothing to tell.
+    bytes[200] ^= 1;
+    std::fs::write(&path, &bytes).unwrap();
+    job.run().expect(0);
+}
