@@ -175,6 +175,17 @@ impl Sink {
         }
     }
 
+    /// Whether the path still leads to the file that was written.
+    pub(super) fn still_there(&self) -> Result<(), StoreError> {
+        use std::os::unix::fs::MetadataExt as _;
+        let Out::File { file, path, .. } = &self.out else { return Ok(()) };
+        let same = match (file.metadata(), std::fs::metadata(path)) {
+            (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+            _ => false,
+        };
+        if same { Ok(()) } else { Err(self.io(io::Error::other("was removed or replaced while the run wrote it"))) }
+    }
+
     /// Cuts off what lies beyond the mark.
     pub(super) fn cut(&self) -> Result<(), OpenError> {
         if let Out::File { file, path, .. } = &self.out {

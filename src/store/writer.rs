@@ -391,6 +391,7 @@ impl Writer {
             schema::put_meta(&self.conn, "finished", &code.to_string()).map_err(self.db())?;
         }
         for sink in &self.sinks {
+            sink.still_there()?;
             let stamp = sink.stamp().unwrap_or_default();
             schema::put_meta(&self.conn, &format!("stamp {}", sink.name), &stamp).map_err(self.db())?;
         }

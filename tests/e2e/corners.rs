@@ -149,3 +149,15 @@ fn an_edit_far_from_the_end_of_the_results_is_told() {
     std::fs::write(&path, &bytes).unwrap();
     job.run().expect(0);
 }
+
+#[test]
+fn results_that_are_removed_under_a_run_are_told_at_its_end() {
+    let origin = Origin::start(|r| Reply::ok(page(r.path())).after(ms(20)));
+    let job = Job::over((0..200).map(|i| origin.url(&format!("/{i}")))).set("limits.per_host", "4");
+    let live = job.run().spawn();
+    assert!(origin.wait_for(60, ms(30_000)));
+    std::fs::remove_file(job.path("results.jsonl")).unwrap();
+    let run = live.wait(ms(60_000));
+    run.assert_code(74);
+    assert!(run.err.contains("removed or replaced"), "{}", run.err);
+}
