@@ -232,7 +232,6 @@ impl Reader<'_> {
 /// Where the first quote, backslash or control character is. In blocks without a branch, which the compiler makes wide.
 #[allow(clippy::needless_bitwise_bool, reason = "the point of it")]
 fn plain_run(text: &[u8]) -> Option<usize> {
-    #[allow(clippy::needless_bitwise_bool, reason = "no branches: the block is looked at as vectors")]
     let special = |b: u8| (b == b'"') | (b == b'\\') | (b < 0x20);
     let blocks = text.chunks_exact(16).take_while(|block| !block.iter().fold(false, |any, b| any | special(*b))).count();
     let at = blocks * 16;
