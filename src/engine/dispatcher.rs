@@ -40,6 +40,10 @@ const FEED_FAR: u64 = 1_000_000;
 pub(super) const IN_MEMORY: usize = 8192;
 /// Entries taken into memory for one host at a time.
 pub(super) const PER_HOST: usize = 128;
+/// The same for a host that was not in memory: many may come at once.
+pub(super) const PER_NEW_HOST: usize = 16;
+/// A host that waits longer keeps one entry in memory where that is full.
+pub(super) const LONG_WAIT: Duration = Duration::from_secs(2);
 /// Settles that may wait for the store before no more attempts are started.
 const UNSETTLED: usize = 2048;
 /// While all workers are busy fewer settles wait for more, but no longer than to the next tick: each batch wakes the store.
@@ -112,6 +116,8 @@ pub(crate) struct Dispatcher {
     pub shortage: Option<Moment>,
     /// Why the run cannot go on now (a key that only refuses, no proxy left).
     pub defer: Option<String>,
+    /// Why some hosts cannot be asked in this run: their proxies are dead, others go on.
+    pub no_way: Option<String>,
 }
 
 impl Dispatcher {
@@ -335,13 +341,12 @@ impl Dispatcher {
             if !self.flights.is_empty() || !self.replies.is_empty() || !self.settles.is_empty() {
                 return None;
             }
-            self.events.emit(&Event::Stopping { why: format!("deferred: {why}; run the same command again later") });
-            return Some(End { finish: "deferred".into(), done: false });
+            return Some(self.defers(why));
         }
         if !self.flights.is_empty()
             || !self.replies.is_empty()
             || !self.settles.is_empty()
-            || self.frontier.more
+            || (self.frontier.more && self.schedule.queued() < IN_MEMORY / 2)
             || (self.schedule.queued() == 0 && self.frontier.dues.is_empty())
             || self.wants_input()
         {
@@ -349,7 +354,10 @@ impl Dispatcher {
         }
         let now = self.clock.now();
         let soonest = self.frontier.dues.peek().map_or(self.next_turn, |Reverse((d, _))| self.next_turn.min(*d));
-        if soonest == Moment::FAR || soonest.since(now) <= self.plan.limits.max_wait {
+        if soonest == Moment::FAR {
+            return self.no_way.as_ref().map(|why| self.defers(why));
+        }
+        if soonest.since(now) <= self.plan.limits.max_wait {
             return None;
         }
         let until = self.clock.wall().plus(soonest.since(now));
@@ -360,6 +368,11 @@ impl Dispatcher {
             ),
         });
         Some(End { finish: "deferred".into(), done: false })
+    }
+
+    fn defers(&self, why: &str) -> End {
+        self.events.emit(&Event::Stopping { why: format!("deferred: {why}; run the same command again later") });
+        End { finish: "deferred".into(), done: false }
     }
 
     fn reached_a_stop(&mut self) {
@@ -498,7 +511,7 @@ impl Dispatcher {
         for slot in idle {
             if self.hosts.get(&slot).is_some_and(|h| !breaker_is_open(h, now)) && self.schedule.forget(slot, now) {
                 self.hosts.remove(&slot);
-                self.frontier.more |= self.frontier.refill.remove(&slot);
+                self.frontier.more |= self.frontier.refill.remove(&slot) | self.frontier.trimmed.remove(&slot);
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::clock::{Clock, Moment, Wall};
 use crate::engine::RunError;
-use crate::engine::dispatcher::{BATCH, Dispatcher, IN_MEMORY, PER_HOST, store_failed};
+use crate::engine::dispatcher::{BATCH, Dispatcher, IN_MEMORY, LONG_WAIT, PER_HOST, PER_NEW_HOST, store_failed};
 use crate::engine::hosts::{HostState, Robots};
 use crate::engine::work::{Flight, Item, SavedState, Work};
 use crate::engine::worker::Facts;
@@ -11,7 +11,7 @@ use crate::model::{HostKey, mask_url, normalise};
 use crate::retry::{Breaker, Budget, Judgement};
 use crate::robots::Rules;
 use crate::schedule::Slot;
-use crate::store::{Claim, HostLease, Lease, LeaseRequest, Leased, Offered, StoreError, StoredRobots};
+use crate::store::{Claim, HostLease, Lease, LeaseRequest, Leased, Offered, Settle, StoreError, StoredRobots};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
@@ -48,6 +48,10 @@ pub(crate) struct Frontier {
     pub stale: bool,
     /// Hosts in memory that may have more on disk. The store hands out other hosts by itself, these only by name.
     pub refill: HashSet<Slot>,
+    /// Hosts that wait, whose entries went back but for one.
+    pub trimmed: HashSet<Slot>,
+    /// When that was done last.
+    pub room_made: Moment,
 }
 
 impl Frontier {
@@ -81,6 +85,7 @@ impl Dispatcher {
         if self.leasing || self.stopping.is_some() || self.stop_after.is_some() {
             return;
         }
+        self.make_room(now);
         let quiet = self.is_quiet();
         let idle = self.in_flight < self.most && self.schedule.ready_hosts() == 0;
         let low = self.schedule.queued() < 2 * self.most || idle;
@@ -90,8 +95,9 @@ impl Dispatcher {
         if !(wanted || ask_drained) {
             return;
         }
+        let per_host = (IN_MEMORY / 2 / self.schedule.busy_hosts().max(1)).clamp(2, PER_HOST);
         let refill: Vec<Slot> =
-            self.frontier.refill.iter().filter(|s| self.schedule.queued_at(**s) < PER_HOST).take(256).copied().collect();
+            self.frontier.refill.iter().filter(|s| 2 * self.schedule.queued_at(**s) <= per_host).take(256).copied().collect();
         let mut hosts = Vec::with_capacity(refill.len());
         for slot in refill {
             self.frontier.refill.remove(&slot);
@@ -101,10 +107,12 @@ impl Dispatcher {
             return;
         }
         let room = IN_MEMORY.saturating_sub(self.schedule.queued());
+        let new_hosts = (4 * self.most).clamp(16, 512).min(room);
         let request = LeaseRequest {
             hosts,
-            new_hosts: (4 * self.most).clamp(16, 512).min(room),
-            per_host: PER_HOST.min(room.max(1)),
+            new_hosts,
+            per_host: per_host.min(room.max(1)),
+            per_new: (room / 2 / new_hosts.max(1)).clamp(1, PER_NEW_HOST),
             sweep: self.frontier.sweep,
             now: self.clock.wall(),
         };
@@ -113,6 +121,48 @@ impl Dispatcher {
         self.frontier.more = false;
         let store = self.store.clone();
         self.replies.push(Box::pin(async move { Reply::Leased(store.lease(request).await) }));
+    }
+
+    /// Memory is half full of what waits, and workers idle: of each host that waits long one entry stays here, the others go
+    /// back to the store until its turn comes.
+    fn make_room(&mut self, now: Moment) {
+        let idle = self.in_flight < self.most && self.schedule.ready_hosts() == 0;
+        if !idle || self.schedule.queued() < IN_MEMORY / 2 || now < self.frontier.room_made + Duration::from_millis(250) {
+            return;
+        }
+        self.frontier.room_made = now;
+        let waits = |at: Moment| at.since(now) > LONG_WAIT;
+        let waiting: Vec<Slot> = self.schedule.waiting().filter(|(_, _, at)| waits(*at)).map(|(slot, _, _)| slot).collect();
+        for slot in waiting {
+            let Some(id) = self.hosts.get(&slot).and_then(|h| h.id) else { continue };
+            let mut stays = false;
+            let back = self.schedule.take_where(slot, |item| match item {
+                // The entry that stays keeps the store from handing the host out as a new one.
+                Item::Entry(work) => work.lease.host == id && std::mem::replace(&mut stays, true) && work.hop.is_none(),
+                Item::Robots(_) => false,
+            });
+            if back.is_empty() {
+                continue;
+            }
+            self.frontier.refill.remove(&slot);
+            self.frontier.trimmed.insert(slot);
+            for item in back {
+                let Item::Entry(work) = item else { continue };
+                let entry = work.lease.entry;
+                self.settles.push(if work.tries.made == 0 {
+                    Settle::Release { entry }
+                } else {
+                    Settle::Later { entry, due: Wall(0), state: work.state(), sweep: false }
+                });
+            }
+        }
+    }
+
+    /// A host whose entries went back for want of room has a turn: they may come again.
+    pub(super) fn has_turn(&mut self, slot: Slot) {
+        if self.frontier.trimmed.remove(&slot) {
+            self.frontier.refill.insert(slot);
+        }
     }
 
     pub(super) fn replied(&mut self, reply: Reply) -> Result<(), RunError> {
@@ -161,15 +211,18 @@ impl Dispatcher {
                 self.frontier.sweep_waiting = leased.sweep_waiting;
                 if let Some(due) = leased.next_due {
                     let at = self.clock.now() + self.clock.wall().until(due) + Duration::from_millis(1);
-                    self.frontier.dues.push(Reverse((at, None)));
+                    // A lease at an earlier instant will say it again.
+                    if self.frontier.dues.peek().is_none_or(|Reverse((first, _))| *first > at) {
+                        self.frontier.dues.push(Reverse((at, None)));
+                    }
                 }
                 let mut got = 0;
                 for host in leased.hosts {
                     got += host.entries.len();
                     self.take_host(host);
                 }
-                self.frontier.more |= got > 0 || leased.growing;
-                self.frontier.looked = got == 0 && !leased.growing && fresh;
+                self.frontier.more |= got > 0 || leased.unfinished;
+                self.frontier.looked = got == 0 && !leased.unfinished && fresh;
             }
             Reply::Claimed(work, claim) => match claim.map_err(store_failed)? {
                 Claim::Yours => self.requeue(work),

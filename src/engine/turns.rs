@@ -6,7 +6,7 @@ use crate::engine::hosts::{HostState, Robots};
 use crate::engine::request::PageParts;
 use crate::engine::work::{Flight, Item, RobotsWork, Work};
 use crate::engine::worker::{ForParse, robots_url};
-use crate::fetch::Fetcher;
+use crate::fetch::{Fetcher, ProxyRest};
 use crate::limit::{Limits, Permit, Why};
 use crate::model::plan::Plan;
 use crate::model::{HostKey, Reason};
@@ -38,7 +38,7 @@ impl Dispatcher {
             if self.defer.is_some() {
                 return;
             }
-            let Self { schedule, limits, hosts, plan, waits_on, blocked, shop, defer, .. } = self;
+            let Self { schedule, limits, hosts, plan, waits_on, blocked, shop, defer, no_way, .. } = self;
             let mut permit = None;
             let turn = schedule.turn(now, |slot, key, item, alone| {
                 let Some(host) = hosts.get_mut(&slot) else { return Gate::Blocked };
@@ -51,8 +51,20 @@ impl Dispatcher {
                     }
                     return wanted;
                 }
-                if let Some(gate) = proxies(&shop.fetcher, item, plan.limits.max_wait, waits_on, defer) {
-                    return gate;
+                match proxies(&shop.fetcher, item, plan.limits.max_wait) {
+                    Way::Open => {}
+                    Way::At(rest) => {
+                        waits_on.get_or_insert_with(|| format!("proxy {} to be usable again", rest.proxy));
+                        return Gate::At(rest.until);
+                    }
+                    Way::Never(why) => {
+                        if shop.fetcher.goes_by_proxies_alone() {
+                            *defer = Some(why);
+                        } else {
+                            *no_way = Some(why);
+                        }
+                        return Gate::Blocked;
+                    }
                 }
                 let limit_key = host.limit_key.clone();
                 admit(limits, &limit_key, key, now, &mut permit, waits_on, blocked).unwrap_or(wanted)
@@ -62,11 +74,15 @@ impl Dispatcher {
                     self.next_turn = at;
                     return;
                 }
-                Turn::Dropped(slot, item) => self.dropped(slot, item, now),
+                Turn::Dropped(slot, item) => {
+                    self.has_turn(slot);
+                    self.dropped(slot, item, now);
+                }
                 Turn::Instead(slot) => self.ask_robots(slot, permit, now),
                 Turn::Send(slot, Item::Robots(robots)) => self.send_robots(slot, robots, permit, now),
                 Turn::Send(slot, Item::Entry(work)) => {
                     self.waits_on = None;
+                    self.has_turn(slot);
                     self.send_entry(slot, work, permit, now);
                 }
             }
@@ -232,19 +248,27 @@ fn wanted(plan: &Plan, host: &mut HostState, item: &Item, alone: bool, now: Mome
     Gate::Go
 }
 
-/// Asks the proxies on the item's way; `None`: go. Where none of them will be usable within `max_wait` the run cannot go on.
-fn proxies(fetcher: &Fetcher, item: &Item, max_wait: Duration, waits_on: &mut Option<String>, defer: &mut Option<String>) -> Option<Gate> {
+/// What the proxies on an item's way say.
+enum Way {
+    Open,
+    /// All of them rest, this one the shortest.
+    At(ProxyRest),
+    /// None of them will be usable within `max_wait`.
+    Never(String),
+}
+
+fn proxies(fetcher: &Fetcher, item: &Item, max_wait: Duration) -> Way {
     let url = match item {
         Item::Entry(work) => work.at(),
         Item::Robots(robots) => &robots.url,
     };
-    let rest = fetcher.rest_until(url)?;
-    if rest.until == Moment::FAR || rest.until.since(rest.since) > max_wait {
-        *defer = Some(format!("no proxy is left that works ({}): mend [request] proxy or the http_proxy variables", rest.why));
-        return Some(Gate::Blocked);
+    match fetcher.rest_until(url) {
+        None => Way::Open,
+        Some(rest) if rest.until == Moment::FAR || rest.until.since(rest.since) > max_wait => {
+            Way::Never(format!("no proxy is left that works ({}): mend [request] proxy or the http_proxy variables", rest.why))
+        }
+        Some(rest) => Way::At(rest),
     }
-    waits_on.get_or_insert_with(|| format!("proxy {} to be usable again", rest.proxy));
-    Some(Gate::At(rest.until))
 }
 
 /// Asks the limits; `None`: go.

@@ -90,6 +90,12 @@ impl Fetcher {
         self.inner.proxies.rest(url, self.inner.clock.now())
     }
 
+    /// Whether everything goes by proxies: where one address has no way, none has.
+    #[must_use]
+    pub fn goes_by_proxies_alone(&self) -> bool {
+        self.inner.proxies.are_the_only_way()
+    }
+
     /// Proxies that began to rest, or ended, since this was asked last.
     #[must_use]
     pub fn proxy_news(&self) -> Vec<ProxyRest> {

@@ -177,6 +177,15 @@ impl Proxies {
         (health[i].rests_until > now).then(|| self.resting(i, &health[i]))
     }
 
+    /// Whether nothing goes but by a proxy, and each would be asked for any address: where one address has no way, none has.
+    pub(super) fn are_the_only_way(&self) -> bool {
+        match &self.way {
+            Way::Direct => false,
+            Way::InTurn(_) => true,
+            Way::Environment { http, https, except } => http.is_some() && http == https && except.is_empty(),
+        }
+    }
+
     /// Those that began to rest, or ended, since this was asked last.
     pub(super) fn news(&self) -> Vec<ProxyRest> {
         if !self.troubled.load(Ordering::Relaxed) {
@@ -281,6 +290,10 @@ impl NoProxy {
             }
         }
         found
+    }
+
+    fn is_empty(&self) -> bool {
+        !self.all && self.names.is_empty() && self.nets.is_empty()
     }
 
     fn matches(&self, url: &Url) -> bool {
@@ -399,6 +412,8 @@ mod tests {
         assert_eq!(p.rest(&url, now).unwrap().until, now + REST);
         assert_eq!(p.rest(&Url::parse("https://direct.test/").unwrap(), now), None, "what goes around it does not wait");
         assert_eq!(p.all.len(), 1, "one proxy for both schemes is one");
+        assert!(!p.are_the_only_way() && env(&[("all_proxy", "p:1")]).are_the_only_way());
+        assert!(!env(&[("http_proxy", "p:1")]).are_the_only_way() && !env(&[]).are_the_only_way());
     }
 
     #[test]

@@ -61,7 +61,6 @@ struct Host<T> {
     most: usize,
     delay: Duration,
     next_start: Moment,
-    not_before: Moment,
     blocked: bool,
     place: Place,
 }
@@ -74,6 +73,8 @@ pub struct Schedule<T> {
     heap: BinaryHeap<Reverse<(Moment, Slot)>>,
     next_slot: u32,
     queued: usize,
+    /// Hosts with something queued.
+    busy: usize,
     per_host: usize,
     delay: Duration,
 }
@@ -89,6 +90,7 @@ impl<T> Schedule<T> {
             heap: BinaryHeap::new(),
             next_slot: 0,
             queued: 0,
+            busy: 0,
             per_host: per_host.max(1),
             delay,
         }
@@ -111,7 +113,6 @@ impl<T> Schedule<T> {
                 most: self.per_host,
                 delay: self.delay,
                 next_start: Moment::ZERO,
-                not_before: Moment::ZERO,
                 blocked: false,
                 place: Place::Out,
             },
@@ -133,8 +134,7 @@ impl<T> Schedule<T> {
 
     /// Forgets a host that has nothing queued and nothing in flight and whose delay has passed. False where it has.
     pub fn forget(&mut self, slot: Slot, now: Moment) -> bool {
-        let idle =
-            self.hosts.get(&slot).is_some_and(|h| h.queue.is_empty() && h.in_flight == 0 && h.next_start <= now && h.not_before <= now);
+        let idle = self.hosts.get(&slot).is_some_and(|h| h.queue.is_empty() && h.in_flight == 0 && h.next_start <= now);
         if idle && let Some(h) = self.hosts.remove(&slot) {
             self.by_key.remove(&h.key);
         }
@@ -144,6 +144,7 @@ impl<T> Schedule<T> {
     /// Adds an item behind the host's others.
     pub fn push(&mut self, slot: Slot, item: T) {
         if let Some(h) = self.hosts.get_mut(&slot) {
+            self.busy += usize::from(h.queue.is_empty());
             h.queue.push_back(item);
             self.queued += 1;
             self.place(slot);
@@ -153,6 +154,7 @@ impl<T> Schedule<T> {
     /// Adds an item before the host's others.
     pub fn push_front(&mut self, slot: Slot, item: T) {
         if let Some(h) = self.hosts.get_mut(&slot) {
+            self.busy += usize::from(h.queue.is_empty());
             h.queue.push_front(item);
             self.queued += 1;
             self.place(slot);
@@ -164,13 +166,6 @@ impl<T> Schedule<T> {
         if let Some(h) = self.hosts.get_mut(&slot) {
             h.in_flight = h.in_flight.saturating_sub(1);
             self.place(slot);
-        }
-    }
-
-    /// The host is not asked before `at`; an earlier instant than the one that stands changes nothing.
-    pub fn hold(&mut self, slot: Slot, at: Moment) {
-        if let Some(h) = self.hosts.get_mut(&slot) {
-            h.not_before = h.not_before.max(at);
         }
     }
 
@@ -209,19 +204,25 @@ impl<T> Schedule<T> {
         (self.per_host, self.delay)
     }
 
-    /// Takes everything queued for a host.
-    pub fn take_all(&mut self, slot: Slot) -> Vec<T> {
+    /// Takes the host's items that `wanted` likes.
+    pub fn take_where(&mut self, slot: Slot, wanted: impl FnMut(&T) -> bool) -> Vec<T> {
         let Some(h) = self.hosts.get_mut(&slot) else { return Vec::new() };
-        self.queued -= h.queue.len();
-        h.queue.drain(..).collect()
+        let had = !h.queue.is_empty();
+        let (taken, kept): (Vec<_>, Vec<_>) = h.queue.drain(..).partition(wanted);
+        h.queue = kept.into();
+        self.queued -= taken.len();
+        self.busy -= usize::from(had && h.queue.is_empty());
+        taken
     }
 
     /// Takes the host's first item that `wanted` likes.
     pub fn take_first(&mut self, slot: Slot, wanted: impl Fn(&T) -> bool) -> Option<T> {
         let h = self.hosts.get_mut(&slot)?;
         let i = h.queue.iter().position(wanted)?;
+        let item = h.queue.remove(i);
         self.queued -= 1;
-        h.queue.remove(i)
+        self.busy -= usize::from(h.queue.is_empty());
+        item
     }
 
     /// Items queued for a host.
@@ -248,10 +249,10 @@ impl<T> Schedule<T> {
         self.ring.len()
     }
 
-    /// Hosts in memory.
+    /// Hosts with something queued.
     #[must_use]
-    pub fn hosts(&self) -> usize {
-        self.hosts.len()
+    pub fn busy_hosts(&self) -> usize {
+        self.busy
     }
 
     /// Hosts that have something queued and wait, with their not-before as far as it is known.
@@ -289,9 +290,9 @@ impl<T> Schedule<T> {
             if h.queue.is_empty() || h.in_flight >= h.most || h.blocked {
                 continue;
             }
-            let own = h.next_start.max(h.not_before);
-            if own > now {
-                self.wait(slot, own);
+            if h.next_start > now {
+                let at = h.next_start;
+                self.wait(slot, at);
                 continue;
             }
             let Some(item) = h.queue.front() else { continue };
@@ -299,6 +300,7 @@ impl<T> Schedule<T> {
                 Gate::Go => {
                     let Some(item) = h.queue.pop_front() else { continue };
                     self.queued -= 1;
+                    self.busy -= usize::from(h.queue.is_empty());
                     h.in_flight += 1;
                     h.next_start = now + h.delay;
                     self.place(slot);
@@ -313,6 +315,7 @@ impl<T> Schedule<T> {
                 Gate::Drop => {
                     let Some(item) = h.queue.pop_front() else { continue };
                     self.queued -= 1;
+                    self.busy -= usize::from(h.queue.is_empty());
                     self.place(slot);
                     return Turn::Dropped(slot, item);
                 }
@@ -398,9 +401,9 @@ mod tests {
         s.push(a, 1);
         s.push(a, 2);
         s.push(b, 3);
-        s.hold(a, at(1000));
-        assert_eq!(s.turn(at(0), go), Turn::Send(b, 3));
-        assert_eq!(s.turn(at(0), go), Turn::Wait(at(1000)));
+        let held = |slot, _: &HostKey, _: &u32, _| if slot == a { Gate::At(at(1000)) } else { Gate::Go };
+        assert_eq!(s.turn(at(0), held), Turn::Send(b, 3));
+        assert_eq!(s.turn(at(0), held), Turn::Wait(at(1000)));
         assert_eq!(s.turn(at(1000), go), Turn::Send(a, 1));
         assert_eq!(s.turn(at(1000), go), Turn::Wait(Moment::FAR));
         s.landed(a);
@@ -427,6 +430,25 @@ mod tests {
         assert_eq!((s.queued(), s.in_flight_at(a)), (1, 1));
         assert_eq!(s.turn(at(300), |_, _, _, _| Gate::Instead), Turn::Instead(a));
         assert_eq!((s.queued(), s.in_flight_at(a)), (1, 2));
+    }
+
+    #[test]
+    fn items_can_be_taken_out_of_a_queue_and_hosts_with_work_are_counted() {
+        let mut s = Schedule::new(2, Duration::ZERO);
+        let (a, b) = (s.slot(&key(1)), s.slot(&key(2)));
+        for i in 0..6 {
+            s.push(a, i);
+        }
+        s.push_front(b, 9);
+        assert_eq!((s.queued(), s.busy_hosts()), (7, 2));
+        assert_eq!(s.take_where(a, |i| i % 2 == 1), [1, 3, 5]);
+        assert_eq!(s.take_first(a, |i| *i == 2), Some(2));
+        assert_eq!((s.queued(), s.queued_at(a), s.busy_hosts()), (3, 2, 2));
+        assert_eq!(s.turn(at(0), go), Turn::Send(a, 0));
+        assert_eq!(s.turn(at(0), |_, _, _, _| Gate::Drop), Turn::Dropped(b, 9));
+        assert_eq!((s.queued(), s.busy_hosts()), (1, 1));
+        assert_eq!(s.take_where(a, |_| true), [4]);
+        assert_eq!((s.queued(), s.busy_hosts(), s.turn(at(1), go)), (0, 0, Turn::Wait(Moment::FAR)));
     }
 
     #[test]

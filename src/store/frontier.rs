@@ -10,8 +10,10 @@ use rusqlite::{Connection, OptionalExtension as _, Result, params};
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
-/// Rows of waiting hosts that one lease looks at, where their hosts are all in memory already.
-const DUE_LOOKED_AT: usize = 10_000;
+/// Rows that are due that one lease looks at in their order; many of one host may come first, so then it goes host by host.
+const DUE_LOOKED_AT: i64 = 1000;
+/// Hosts with waiting entries that one lease then looks at.
+const HOSTS_LOOKED_AT: usize = 10_000;
 /// Host keys kept in memory beside the table.
 const HOSTS_CACHED: usize = 65_536;
 
@@ -83,7 +85,12 @@ struct OfHost;
 pub(super) struct Frontier {
     next_entry: i64,
     next_host: i64,
+    /// The host that [`Frontier::ready_hosts`] saw last.
     cursor: i64,
+    /// The host that [`Frontier::due_hosts`] saw last.
+    due_cursor: i64,
+    /// Where a round that one lease did not end began, and whether it is beyond the last host.
+    due_round: Option<(i64, bool)>,
     hosts: HashMap<HostKey, (i64, bool)>,
     /// Entries that are not to be handed out; `None` beside those whose fate only waits for a member of a compressed sink.
     leased: HashMap<i64, (Held, Option<OfHost>)>,
@@ -106,6 +113,8 @@ impl Frontier {
             next_entry: last("entry")? + 1,
             next_host: last("host")? + 1,
             cursor: 0,
+            due_cursor: 0,
+            due_round: None,
             hosts: HashMap::new(),
             leased: HashMap::new(),
             leased_hosts: HashMap::new(),
@@ -309,28 +318,68 @@ impl Frontier {
         let mut out = Leased::default();
         let mut taken: HashSet<i64> = want.hosts.iter().map(|h| h.0).collect();
         for host in &want.hosts {
-            out.hosts.push(self.lease_host(conn, host.0, want)?);
+            out.hosts.push(self.lease_host(conn, host.0, want.per_host, want)?);
         }
         let mut wanted = Vec::new();
+        let mut unseen = false;
         if want.new_hosts > 0 {
             taken.extend(self.leased_hosts.keys());
-            due_hosts(conn, want, &mut taken, &mut wanted)?;
+            unseen = self.due_hosts(conn, want, &mut taken, &mut wanted)?;
             self.ready_hosts(conn, want, &mut taken, &mut wanted)?;
             if want.sweep && self.sweep > 0 {
                 sweep_hosts(conn, want, &mut taken, &mut wanted)?;
             }
         }
         for host in wanted {
-            out.hosts.push(self.lease_host(conn, host, want)?);
+            out.hosts.push(self.lease_host(conn, host, want.per_new, want)?);
         }
-        out.growing = self.cut.is_growing();
-        out.drained = self.pending == self.leased.len() as u64 && !out.growing;
+        out.unfinished = unseen || self.cut.is_growing();
+        out.drained = self.pending == self.leased.len() as u64 && !out.unfinished;
         out.sweep_waiting = self.sweep;
         out.next_due = conn
             .prepare_cached("SELECT min(due) FROM later WHERE due > ?1 AND due < ?2")?
             .query_row([want.now.0, SWEEP], |r| r.get::<_, Option<i64>>(0))?
             .map(Wall);
         Ok(out)
+    }
+
+    /// Hosts with entries that are due, in that order as far as it is short; true where more may be due than were looked at.
+    fn due_hosts(&mut self, conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>, wanted: &mut Vec<i64>) -> Result<bool> {
+        let mut due = conn.prepare_cached("SELECT host FROM later WHERE due <= ?1 ORDER BY due LIMIT ?2")?;
+        let mut rows = due.query([want.now.0, DUE_LOOKED_AT])?;
+        let mut looked_at = 0;
+        while let Some(row) = rows.next()? {
+            if wanted.len() == want.new_hosts {
+                return Ok(false);
+            }
+            let host = row.get(0)?;
+            if taken.insert(host) {
+                wanted.push(host);
+            }
+            looked_at += 1;
+        }
+        if looked_at < DUE_LOOKED_AT {
+            return Ok(false);
+        }
+        let mut next = conn.prepare_cached("SELECT host, due FROM later WHERE host > ?1 ORDER BY host, due LIMIT 1")?;
+        let (start, mut wrapped) = self.due_round.take().unwrap_or((self.due_cursor, false));
+        for _ in 0..HOSTS_LOOKED_AT {
+            if wanted.len() == want.new_hosts {
+                return Ok(false);
+            }
+            match next.query_row([self.due_cursor], |r| Ok((r.get(0)?, r.get::<_, i64>(1)?))).optional()? {
+                Some((host, due)) if !wrapped || host <= start => {
+                    self.due_cursor = host;
+                    if due <= want.now.0 && taken.insert(host) {
+                        wanted.push(host);
+                    }
+                }
+                None if !wrapped => (self.due_cursor, wrapped) = (0, true),
+                _ => return Ok(false),
+            }
+        }
+        self.due_round = Some((start, wrapped));
+        Ok(true)
     }
 
     /// Round robin over the hosts with ready entries, by one seek for each host passed.
@@ -357,7 +406,7 @@ impl Frontier {
         Ok(())
     }
 
-    fn lease_host(&mut self, conn: &Connection, host: i64, want: &LeaseRequest) -> Result<HostLease> {
+    fn lease_host(&mut self, conn: &Connection, host: i64, most: usize, want: &LeaseRequest) -> Result<HostLease> {
         let (key, named, robots) = conn
             .prepare_cached("SELECT key, named, robots, robots_body, robots_until FROM host WHERE id = ?1")?
             .query_row([host], |r| {
@@ -367,7 +416,7 @@ impl Frontier {
                 };
                 Ok((HostKey::from_stored(&r.get::<_, String>(0)?), r.get(1)?, robots))
             })?;
-        let mut picked = Picked { most: want.per_host, entries: Vec::new(), more: false };
+        let mut picked = Picked { most, entries: Vec::new(), more: false };
         let mut due = conn.prepare_cached("SELECT entry, prio, due, state FROM later WHERE host = ?1 AND due <= ?2 ORDER BY due, entry")?;
         self.pick(due.query([host, want.now.0])?, &mut picked)?;
         if !picked.more {
@@ -382,8 +431,7 @@ impl Frontier {
                 .optional()?;
             next_due = first.map(Wall);
             let mut sweep = conn.prepare_cached("SELECT entry, prio, due, state FROM later WHERE host = ?1 AND due = ?2 ORDER BY entry")?;
-            let mut last =
-                Picked { most: if want.sweep { want.per_host } else { 0 }, entries: std::mem::take(&mut picked.entries), more: false };
+            let mut last = Picked { most: if want.sweep { most } else { 0 }, entries: std::mem::take(&mut picked.entries), more: false };
             if self.sweep > 0 {
                 self.pick(sweep.query([host, SWEEP])?, &mut last)?;
             }
@@ -490,20 +538,6 @@ pub(super) fn claim(conn: &Connection, key: &[u8; 16], entry: i64) -> Result<Opt
             Ok(Taken::Entry(Known { entry, row, depth, fate: r.get(3)?, host: r.get(4)? }))
         })
         .map(Some)
-}
-
-fn due_hosts(conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>, wanted: &mut Vec<i64>) -> Result<()> {
-    let mut due = conn.prepare_cached("SELECT host FROM later WHERE due <= ?1 ORDER BY due LIMIT ?2")?;
-    let mut rows = due.query([want.now.0, i64::try_from(DUE_LOOKED_AT).unwrap_or(i64::MAX)])?;
-    while wanted.len() < want.new_hosts
-        && let Some(row) = rows.next()?
-    {
-        let host = row.get(0)?;
-        if taken.insert(host) {
-            wanted.push(host);
-        }
-    }
-    Ok(())
 }
 
 /// Replaces the durable state of an entry that goes on.

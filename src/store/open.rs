@@ -324,6 +324,7 @@ fn begin_run(conn: &Connection, config: &StoreConfig, sinks: &[Sink], stored: &S
         schema::put_meta(conn, "job", &config.job)?;
         schema::put_meta(conn, "run_started", &now.0.to_string())?;
         schema::put_meta(conn, "clean", "0")?;
+        conn.execute("DELETE FROM hold WHERE until <= ?1", [now.0])?;
         for (i, sink) in sinks.iter().enumerate() {
             let path = sink.path().map(|p| p.to_string_lossy().into_owned());
             if stored.sinks.contains_key(sink.name) {

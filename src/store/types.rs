@@ -166,8 +166,10 @@ pub struct LeaseRequest {
     pub hosts: Vec<HostId>,
     /// How many hosts more, beside those and those with leased entries.
     pub new_hosts: usize,
-    /// Entries for each host at most.
+    /// Entries for each of `hosts` at most.
     pub per_host: usize,
+    /// Entries for each further host at most.
+    pub per_new: usize,
     /// Whether entries that wait for the final sweep may be handed out.
     pub sweep: bool,
     /// Now: entries due by then are handed out.
@@ -183,8 +185,9 @@ pub struct Leased {
     pub drained: bool,
     /// Entries that wait for the final sweep (leased ones included).
     pub sweep_waiting: u64,
-    /// Kept links that are not too deep any more are still becoming entries: the next lease makes more of them.
-    pub growing: bool,
+    /// The next lease may find more: kept links that are not too deep any more are still becoming entries, or more hosts wait
+    /// than one lease looks at.
+    pub unfinished: bool,
     /// When the next entry of any host becomes due, the final sweep aside.
     pub next_due: Option<Wall>,
 }

@@ -299,3 +299,20 @@ fn rates_pace_every_request_in_every_window() {
         assert!(span >= ms(930), "11 requests within {span:?}");
     }
 }
+
+#[test]
+fn more_held_hosts_than_memory_holds_entries_of_stop_nobody() {
+    let origin =
+        Origin::start(|r| if r.host().starts_with("held") { Reply::status(429).header("Retry-After", "60") } else { Reply::ok("x") });
+    let of = |kind: &str, hosts: usize, each: usize| -> Vec<String> {
+        let port = origin.port;
+        (0..hosts * each).map(|i| format!("http://{kind}{}.example.com:{port}/{i}", i / each)).collect()
+    };
+    let job = Job::over(of("held", 160, 100).into_iter().chain(of("free", 20, 100)));
+    let live = job.run().args(["--quiet", "--resolve", &format!("*:{}:127.0.0.1", origin.port)]).spawn();
+    let free = || origin.log().iter().filter(|r| r.host().starts_with("free")).count();
+    assert!(wait_until(Duration::from_secs(30), || free() == 2000), "{} of 2000", free());
+    let held = origin.log().iter().filter(|r| r.host().starts_with("held")).count();
+    assert!(held <= 160 * 8, "{held} requests to 160 held hosts");
+    drop(live);
+}

@@ -169,6 +169,18 @@ fn a_dead_proxy_charges_nothing_and_is_never_gone_around() {
 }
 
 #[test]
+fn a_dead_proxy_does_not_stop_what_goes_around_it() {
+    let origin = echo();
+    let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let urls = (0..100).map(|i| format!("http://far.example.com/{i}")).chain((0..100).map(|i| origin.url(&format!("/{i}"))));
+    let job = Job::over(urls).set("limits.max_wait", "\"1s\"");
+    let run = job.run().env("http_proxy", format!("http://{dead}")).env("no_proxy", "127.0.0.1").expect(75);
+    assert!(run.err.contains("no proxy is left"), "{}", run.err);
+    let stats = job.stats();
+    assert_eq!((stats["results"].as_u64(), stats["pending"].as_u64()), (Some(100), Some(100)));
+}
+
+#[test]
 fn a_proxy_that_rests_is_not_asked_and_another_one_takes_over() {
     let proxy = echo();
     let dead = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();

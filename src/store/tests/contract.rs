@@ -145,6 +145,26 @@ async fn later_entries_come_when_due_and_before_ready_ones() {
 }
 
 #[tokio::test]
+async fn many_due_entries_of_one_host_hide_no_other_host() {
+    let bed = Bed::jsonl();
+    let (store, _) = bed.open();
+    let many = (1..=3000).map(|i| seed(i, &format!("http://many/{i}")));
+    store.offer(many.chain([seed(3001, "http://one/1"), seed(3002, "http://other/1")]).collect(), None).await.unwrap();
+    let first = store.lease(want(9, 5000)).await.unwrap();
+    let mut entries: Vec<&Lease> = first.hosts.iter().flat_map(|h| &h.entries).collect();
+    entries.sort_by_key(|e| e.row);
+    let later = |e: &&Lease, i: i64| Settle::Later { entry: e.entry, due: Wall(now().0 + i), state: "{}".into(), sweep: false };
+    store.settle(entries.iter().zip(1..).map(|(e, i)| later(e, i)).collect()).await.unwrap();
+    let at = |ms| LeaseRequest { now: Wall(now().0 + ms), ..want(9, 1) };
+    let keys = |l: Leased| l.hosts.iter().map(|h| h.key.to_string()).collect::<Vec<_>>();
+    assert_eq!(keys(store.lease(at(2000)).await.unwrap()), ["http://many"]);
+    assert_eq!(keys(store.lease(at(3001)).await.unwrap()), ["http://one"], "behind 3,000 that are due, and alone");
+    assert_eq!(keys(store.lease(at(5000)).await.unwrap()), ["http://other"]);
+    let last = store.lease(at(5000)).await.unwrap();
+    assert!(last.hosts.is_empty() && !last.unfinished && !last.drained);
+}
+
+#[tokio::test]
 async fn a_host_with_waiting_entries_alone_comes_as_a_new_host_when_due() {
     let bed = Bed::jsonl();
     let (store, _) = bed.open();

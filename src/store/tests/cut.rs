@@ -84,10 +84,10 @@ async fn a_crash_while_they_become_entries_loses_none() {
     let (store, _) = bed.open();
     // The first step is of two pages; it becomes durable, the second does not.
     let first = store.lease(want(9, 1)).await.unwrap();
-    assert!(first.growing && !first.drained && first.hosts.iter().all(|h| h.more));
+    assert!(first.unfinished && !first.drained && first.hosts.iter().all(|h| h.more));
     assert_eq!(store.commit().await.unwrap().pending, 1667);
     let second = store.lease(want(9, 1)).await.unwrap();
-    assert!(!second.growing && store.cut() == 0);
+    assert!(!second.unfinished && store.cut() == 0);
     store.crash().await;
     let (store, opened) = bed.open();
     assert_eq!((opened.account.pending, store.cut()), (1667, 833));

@@ -150,7 +150,7 @@ pub(super) fn now() -> Wall {
 }
 
 pub(super) fn want(new_hosts: usize, per_host: usize) -> LeaseRequest {
-    LeaseRequest { new_hosts, per_host, now: now(), ..LeaseRequest::default() }
+    LeaseRequest { new_hosts, per_host, per_new: per_host, now: now(), ..LeaseRequest::default() }
 }
 
 pub(super) async fn lease_all(store: &Store) -> Vec<Lease> {
