@@ -64,8 +64,8 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
         let lost = |size: u64| lost_records(&conn, id, size);
         sinks.push(Sink::open((id, *name), plan, mark.map(|(_, m)| m), config.stdout.as_ref(), sync, lost)?);
     }
-    if opened.resumed && stored.clean {
-        untouched(&conn, &sinks, &path)?;
+    if opened.resumed {
+        untouched(&conn, &sinks, stored.clean, &path)?;
     }
     recover(&sinks, stored.clean, &mut opened.notices)?;
     begin_run(&conn, &config, &sinks, &stored, opened.resumed, now).map_err(&db)?;
@@ -279,9 +279,18 @@ fn lost_records(conn: &Connection, sink: i64, size: u64) -> u64 {
     .map_or(0, i64::cast_unsigned)
 }
 
-/// Where a file is not as a clean end left it, all of it is compared with what was committed.
-fn untouched(conn: &Connection, sinks: &[Sink], path: &Path) -> Result<(), OpenError> {
+/// Where a file is not as a clean end left it, all of it is compared with what was committed; after an unclean one its head,
+/// beside the bytes before its mark that [`Sink::open`] compares.
+fn untouched(conn: &Connection, sinks: &[Sink], clean: bool, path: &Path) -> Result<(), OpenError> {
     for sink in sinks {
+        if !clean {
+            if let Some(file) = sink.path().filter(|_| sink.mark().off > 0)
+                && read::head_edited(conn, sink.id, file)?
+            {
+                return Err(OpenError::SinkEdited { path: file.to_owned() });
+            }
+            continue;
+        }
         let was = schema::meta(conn, &format!("stamp {}", sink.name)).map_err(OpenError::db(path))?;
         if let (Some(was), Some(file)) = (was.filter(|w| !w.is_empty()), sink.path())
             && sink.stamp().as_ref() != Some(&was)

@@ -6,7 +6,7 @@ use super::schema::{self, PENDING, RESULT};
 use super::sink;
 use crate::clock::Wall;
 use crate::events::Account;
-use rusqlite::{Connection, OpenFlags, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::fs::FileExt as _;
@@ -234,6 +234,18 @@ pub(super) fn edited(conn: &Connection, id: i64, file: &Path) -> Result<bool, Op
         verify_sink(conn, id, &sink, file, &mut found, &db)?;
     }
     Ok(!found.is_empty())
+}
+
+/// Whether the first commit's bytes of a sink are not what was written.
+pub(super) fn head_edited(conn: &Connection, id: i64, path: &Path) -> Result<bool, OpenError> {
+    let first = conn
+        .query_row("SELECT len, hash FROM chunk WHERE sink = ?1 AND off = 0", [id], |r| Ok((r.get::<_, i64>(0)?, r.get::<_, Vec<u8>>(1)?)))
+        .optional()
+        .map_err(OpenError::db(path))?;
+    let Some((len, hash)) = first else { return Ok(false) };
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or_default()];
+    File::open(path).and_then(|f| f.read_exact_at(&mut bytes, 0)).map_err(OpenError::io(path))?;
+    Ok(sink::hash(&bytes)[..] != hash[..])
 }
 
 fn verify_sink(

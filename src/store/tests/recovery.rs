@@ -64,6 +64,24 @@ async fn an_edited_sink_is_refused() {
 }
 
 #[tokio::test]
+async fn after_a_kill_an_edit_at_the_head_is_seen_too() {
+    let bed = Bed::jsonl();
+    let (store, _) = bed.open();
+    let encoder = columns(&store).await;
+    store.offer(seeds(200), mark("200", true)).await.unwrap();
+    for lease in lease_all(&store).await {
+        store.settle(vec![result(&encoder, &lease)]).await.unwrap();
+        store.commit().await.unwrap();
+    }
+    store.crash().await;
+    let mut whole = fs::read(bed.path("results")).unwrap();
+    assert!(whole.len() > 8192);
+    whole[5] ^= 1;
+    fs::write(bed.path("results"), &whole).unwrap();
+    assert!(matches!(bed.refused(), OpenError::SinkEdited { .. }));
+}
+
+#[tokio::test]
 async fn a_sink_that_grew_after_a_clean_stop_is_refused_and_kept() {
     let bed = done().await;
     fs::OpenOptions::new().append(true).open(bed.path("results")).unwrap().write_all(b"mine\n").unwrap();
