@@ -163,8 +163,8 @@ Examples:
   gleaner crawl https://example.com/ -o pages.csv --field title=css:title --max-pages 500
   gleaner crawl https://example.com/docs/ --scope prefix --exclude '*/old/*' -o docs.jsonl")]
 pub(crate) struct Crawl {
-    /// Where to begin
-    #[arg(required = true, value_name = "URL")]
+    /// Where to begin: addresses, or one list of them: a file, `-` for standard input
+    #[arg(required = true, value_name = "URL|FILE|-")]
     pub(crate) what: Vec<String>,
     /// Links from the start at most
     #[arg(long, value_name = "N")]

@@ -44,7 +44,7 @@ fn run_fetch(global: &Global, out: &Output, args: &Fetch) -> Result<Exit, Failur
 }
 
 fn run_crawl(global: &Global, out: &Output, args: &Crawl) -> Result<Exit, Failure> {
-    let source = fetch::starts(&args.what, &mut |n| out.notice(&n));
+    let source = fetch::source(&args.what, &mut |n| out.notice(&n))?;
     let mut settings = Settings::of_global(global)?;
     settings.add_crawl(args, &source)?;
     run_flags(global, out, settings, &args.common)

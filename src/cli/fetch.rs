@@ -16,14 +16,14 @@ pub(crate) enum Source {
     Stdin,
 }
 
-/// One argument of `fetch`.
+/// One argument of `fetch` or `crawl`.
 enum Argument {
     Url(String),
     File(String),
     Stdin,
 }
 
-/// What the arguments of `fetch` are; a notice for each address that was completed.
+/// What the arguments of `fetch` or `crawl` are; a notice for each address that was completed.
 pub(crate) fn source(arguments: &[String], notice: &mut dyn FnMut(String)) -> Result<Source, Failure> {
     let mut urls = Vec::new();
     for argument in arguments {
@@ -39,14 +39,9 @@ pub(crate) fn source(arguments: &[String], notice: &mut dyn FnMut(String)) -> Re
             return Ok(list);
         }
         let message = format!("{argument} is a list, and a list stands alone");
-        return Err(Failure::new(Exit::Usage, message).hint("join the lists into one: cat a.txt b.txt | gleaner fetch -"));
+        return Err(Failure::new(Exit::Usage, message).hint("join the lists into one and read it from standard input: cat a.txt b.txt | gleaner … -"));
     }
     Ok(Source::Urls(urls))
-}
-
-/// Where a crawl begins: addresses only.
-pub(crate) fn starts(arguments: &[String], notice: &mut dyn FnMut(String)) -> Source {
-    Source::Urls(arguments.iter().map(|a| with_scheme(a, notice)).collect())
 }
 
 /// An existing file wins, a name with an input's extension and no such file is an error, all else is an address.
@@ -64,7 +59,7 @@ fn one(argument: &str, notice: &mut dyn FnMut(String)) -> Result<Argument, Failu
         // A folder that is called like a site (wget makes them) does not hide the site.
         Ok(_) if is_path(argument) || !argument.contains('.') => {
             let failure = Failure::new(Exit::Data, format!("{argument} is a folder, not a list"));
-            return Err(failure.hint("name one list in it, or join several: cat lists/*.txt | gleaner fetch -"));
+            return Err(failure.hint("name one list in it, or join several: cat lists/*.txt | gleaner … -"));
         }
         _ => {}
     }

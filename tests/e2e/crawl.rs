@@ -194,3 +194,18 @@ fn the_crawl_command_needs_no_job_file() {
     let run = Gleaner::new(["crawl", &origin.url("/c/0"), "--depth", "2", "--delay", "0s", "-o", "out.jsonl"]).home(dir.path()).expect(0);
     assert_eq!(crate::support::read(&dir.path().join("out.jsonl")).len(), 3, "{}", run.err);
 }
+
+#[test]
+fn a_crawl_begins_at_addresses_or_at_a_list_of_them() {
+    let origin = Origin::start(chain);
+    let job = Job::new();
+    let list = job.file("seeds.txt", format!("{}\n# and\n{}\n", origin.url("/c/10"), origin.url("/c/20")));
+    let crawl = |what: &std::path::Path| {
+        Gleaner::new(["crawl"]).arg(what).args(["--depth", "1", "--delay", "0s", "--robots", "ignore"]).home(job.dir())
+    };
+    let run = crawl(&list).expect(0);
+    assert_eq!(run.out.lines().count(), 5, "{}\n{}", run.out, run.err);
+    assert_eq!(asked(&origin), set(&["/c/10", "/c/11", "/c/20", "/c/21", "/c/0"]));
+    let run = crawl(&job.path("none.txt")).expect(65);
+    assert!(run.err.contains("none.txt: no such file"), "{}", run.err);
+}
