@@ -39,7 +39,8 @@ pub(crate) fn source(arguments: &[String], notice: &mut dyn FnMut(String)) -> Re
             return Ok(list);
         }
         let message = format!("{argument} is a list, and a list stands alone");
-        return Err(Failure::new(Exit::Usage, message).hint("join the lists into one and read it from standard input: cat a.txt b.txt | gleaner … -"));
+        return Err(Failure::new(Exit::Usage, message)
+            .hint("join the lists into one and read it from standard input: cat a.txt b.txt | gleaner … -"));
     }
     Ok(Source::Urls(urls))
 }

@@ -145,7 +145,7 @@ pub struct Account {
     pub rows: u64,
     /// Entries that ended as skipped, duplicates included.
     pub skipped: u64,
-    /// Repeated input records, a part of `skipped`.
+    /// Repeated input records, and entries that a redirect led to another's address; a part of `skipped`.
     pub duplicates: u64,
     /// Entries without a fate.
     pub pending: u64,

@@ -80,7 +80,10 @@ fn out_of_scope(stats: &Stats) -> Option<String> {
 fn duplicates(stats: &Stats) -> Option<String> {
     (stats.duplicates > 0).then(|| {
         let what = count(stats.duplicates, "repeated address was", "repeated addresses were");
-        format!("{what} fetched once; where rows differ in other columns, [input] duplicates = \"fetch\" asks for each")
+        // Of a crawl they are ways to pages that are there.
+        let cure =
+            if stats.discovered == 0 { "; where rows differ in other columns, [input] duplicates = \"fetch\" asks for each" } else { "" };
+        format!("{what} fetched once{cure}")
     })
 }
 

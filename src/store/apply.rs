@@ -117,7 +117,6 @@ impl Writer {
         {
             self.shorten(&known, None, 0)?;
             let fate = self.count_skip(&Reason::Duplicate)?;
-            self.account.duplicates += 1;
             let entry = NewEntry { row, url: &body.url, host: Some(host), via: None, seed: None, depth: 0, columns: None, fate };
             self.frontier.insert(&self.conn, &entry).map_err(&db)?;
             let message = format!("the same request as record {}", known.row);
@@ -246,6 +245,7 @@ impl Writer {
         }
         self.reasons.changed = true;
         self.account.skipped += 1;
+        self.account.duplicates += u64::from(*reason == Reason::Duplicate);
         self.settled += 1;
         Ok(id)
     }
