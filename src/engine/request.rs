@@ -237,6 +237,11 @@ impl Builder {
             Some(AuthKind::Bearer(token)) => {
                 headers.insert(AUTHORIZATION, sensitive(&format!("Bearer {}", token.reveal())).ok_or_else(bad)?);
             }
+            Some(AuthKind::Tokens(list)) => {
+                if let Some(token) = list.first() {
+                    headers.insert(AUTHORIZATION, sensitive(&format!("Bearer {}", token.reveal())).ok_or_else(bad)?);
+                }
+            }
             Some(AuthKind::Basic { user, password }) => {
                 let pair = BASE64.encode(format!("{}:{}", user.reveal(), password.reveal()));
                 headers.insert(AUTHORIZATION, sensitive(&format!("Basic {pair}")).ok_or_else(bad)?);

@@ -131,7 +131,7 @@ impl Limits {
             Rule { rate, guard: Guard::new(rate), pacer: Pacer::new(rate, plan.burst) }
         };
         let full = match plan.key {
-            LimitKeyKind::Host => plan.per_host,
+            LimitKeyKind::Host | LimitKeyKind::Domain | LimitKeyKind::Credential => plan.per_host,
             LimitKeyKind::Job => plan.workers,
         };
         Self {
@@ -152,7 +152,7 @@ impl Limits {
     #[must_use]
     pub fn key_of<'a>(&self, host: &'a HostKey) -> &'a str {
         match self.kind {
-            LimitKeyKind::Host => host.host(),
+            LimitKeyKind::Host | LimitKeyKind::Domain | LimitKeyKind::Credential => host.host(),
             LimitKeyKind::Job => "job",
         }
     }

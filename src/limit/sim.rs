@@ -3,7 +3,7 @@
 use super::{Limits, Permit, Why};
 use crate::clock::{Moment, unit};
 use crate::model::Rate;
-use crate::model::plan::{LimitKeyKind, LimitsPlan};
+use crate::model::plan::LimitsPlan;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
@@ -16,15 +16,7 @@ pub(super) fn rate(count: u32, per_ms: u64) -> Rate {
 }
 
 pub(super) fn plan(rates: &[Rate], burst: Option<u32>) -> LimitsPlan {
-    LimitsPlan {
-        rates: rates.to_vec(),
-        key: LimitKeyKind::Host,
-        burst,
-        workers: 64,
-        per_host: 64,
-        delay: Duration::ZERO,
-        max_wait: Duration::from_hours(24),
-    }
+    LimitsPlan { rates: rates.to_vec(), burst, per_host: 64, ..LimitsPlan::default() }
 }
 
 /// When the limiter is told that a request counts.

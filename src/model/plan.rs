@@ -23,8 +23,12 @@ pub struct Plan {
     pub request: RequestPlan,
     /// `[auth]`.
     pub auth: Option<AuthPlan>,
-    /// `[limits]`.
+    /// `[limits]` and `[[limit]]`.
     pub limits: LimitsPlan,
+    /// `[[host]]`, in order.
+    pub hosts: Vec<HostPlan>,
+    /// `[[response]]`, in order.
+    pub responses: Vec<ResponsePlan>,
     /// `[retry]`.
     pub retry: RetryPlan,
     /// `[crawl]`; links are followed where it is set.
@@ -208,6 +212,8 @@ pub enum AuthKind {
     },
     /// Own headers.
     Header(Vec<(String, Secret)>),
+    /// Bearer tokens, each with its own limits; the one with most quota left goes next. At least two.
+    Tokens(Vec<Secret>),
 }
 
 /// `[limits]`.
@@ -227,15 +233,160 @@ pub struct LimitsPlan {
     pub delay: Duration,
     /// Longest hold that is waited for.
     pub max_wait: Duration,
+    /// Whether `delay` is spread, by half to one and a half of it.
+    pub jitter: bool,
+    /// Whether the rate goes down where the server refuses, and comes back.
+    pub adapt: bool,
+    /// Share of each quota that is left for others, 0.0 to below 1.0.
+    pub reserve: f64,
+    /// Name of the budget that `rates` are, shared by every gleaner of this user on this machine.
+    pub budget: Option<String>,
+    /// An answer that comes later than this still counts as arrived then.
+    pub arrival: Option<Duration>,
+    /// When requests may be sent; `None`: always.
+    pub hours: Option<Hours>,
+    /// `[[limit]]`, in order.
+    pub more: Vec<LimitPlan>,
 }
 
-/// `[limits] key`.
+impl Default for LimitsPlan {
+    /// As `config/default.toml` has them, for a list.
+    fn default() -> Self {
+        Self {
+            rates: Vec::new(),
+            key: LimitKeyKind::Host,
+            burst: None,
+            workers: 64,
+            per_host: 8,
+            delay: Duration::ZERO,
+            max_wait: Duration::from_hours(24),
+            jitter: false,
+            adapt: true,
+            reserve: 0.0,
+            budget: None,
+            arrival: None,
+            hours: None,
+            more: Vec::new(),
+        }
+    }
+}
+
+/// `key` of `[limits]` and of `[[limit]]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitKeyKind {
-    /// One limit for each host name.
+    /// One limit for each host name; hosts of one `[[host]] group` are one.
     Host,
+    /// One limit for each registrable domain.
+    Domain,
+    /// One limit for each token of `[auth]`, whatever the host.
+    Credential,
     /// One limit for the whole job.
     Job,
+}
+
+/// `[[limit]]`: a limit besides `[limits]` for the requests that it matches. Tables of one name are one limit: the first of
+/// them that matches says how much the request weighs, and the first of all has its rates, key, burst and concurrency.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitPlan {
+    /// What it is called where it is shown; also what a server's rate headers call it (`x-ratelimit-resource`).
+    pub name: String,
+    /// Methods, upper case; empty: every one.
+    pub methods: Vec<String>,
+    /// Glob over the host name; `None`: every one.
+    pub host: Option<String>,
+    /// Glob over the path, `*` within a segment, `**` across; `None`: every one.
+    pub path: Option<String>,
+    /// All hold at once; may be empty where `concurrency` is set.
+    pub rates: Vec<Rate>,
+    /// What it belongs to.
+    pub key: LimitKeyKind,
+    /// As in `[limits]`.
+    pub burst: Option<u32>,
+    /// What one request takes of the quota, at least 1.
+    pub weight: u32,
+    /// Requests of one key between their start and the end of their body at most.
+    pub concurrency: Option<u32>,
+}
+
+/// `[limits] hours`, like `22:00-06:00 Europe/Berlin`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hours {
+    /// Minutes from midnight, inclusive.
+    pub from: u16,
+    /// Minutes from midnight, exclusive; at or before `from`: of the next day.
+    pub until: u16,
+    /// IANA name; `None`: this machine's own.
+    pub zone: Option<String>,
+}
+
+/// `[[host]]`: what differs for some hosts. Of several that match the most specific counts for each key.
+#[derive(Clone, Debug, Default)]
+pub struct HostPlan {
+    /// A host name, or a glob like `*.example.org`.
+    pub pattern: String,
+    /// As `[limits] rate`; `Some(empty)`: none.
+    pub rates: Option<Vec<Rate>>,
+    /// As `[limits] burst`.
+    pub burst: Option<u32>,
+    /// As `[limits] per_host`.
+    pub per_host: Option<usize>,
+    /// As `[limits] delay`.
+    pub delay: Option<Duration>,
+    /// Hosts of one group are one host to limits, holds, `per_host` and `delay`.
+    pub group: Option<String>,
+    /// Set besides those of `[request]`, or in their place.
+    pub headers: Vec<(String, HeaderValue)>,
+    /// As `[request] user_agent`.
+    pub user_agent: Option<UserAgent>,
+    /// As `[request] proxy`.
+    pub proxy: Option<ProxyPlan>,
+    /// As `[request] robots` and `[crawl] robots`.
+    pub robots: Option<bool>,
+    /// As `[retry] attempts`.
+    pub attempts: Option<u32>,
+    /// As `[retry] backoff` and `max_backoff`.
+    pub backoff: Option<(Duration, Duration)>,
+    /// As `[request] timeout`: connect, first byte, idle, total.
+    pub timeouts: [Option<Duration>; 4],
+}
+
+/// `[[response]]`: what an answer means that the built-in table would read otherwise. The first that matches counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResponsePlan {
+    /// Inclusive ranges; empty: every status.
+    pub statuses: Vec<(u16, u16)>,
+    /// Header name (lower case) and a regex over its value; no regex: it is there.
+    pub header: Option<(String, Option<String>)>,
+    /// Regex over the decoded body.
+    pub body: Option<String>,
+    /// CSS selector that finds something.
+    pub selector: Option<String>,
+    /// jq filter that gives neither `false` nor `null`.
+    pub json: Option<String>,
+    /// What it means.
+    pub then: Then,
+    /// Its reason where it is skipped or tried again.
+    pub reason: Option<String>,
+}
+
+/// `[[response]] then`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Then {
+    /// A result, whatever the status.
+    #[default]
+    Accept,
+    /// A failure that is worth another try.
+    Retry,
+    /// A refusal: holds the key, costs no attempt.
+    Limited,
+    /// Skipped at once.
+    Skip,
+    /// The run ends, this entry stays pending.
+    Stop,
+    /// The entry has no more pages; this one is not delivered.
+    EndOfPages,
+    /// The entry's pages are asked for from the first again.
+    RestartPages,
 }
 
 /// `[retry]`.

@@ -30,6 +30,7 @@ pub(super) fn limits(b: &mut Builder<'_>, raw: raw::Limits) -> LimitsPlan {
         per_host: small(take!(b, "limits", raw.per_host)),
         delay: span(take!(b, "limits", raw.delay)),
         max_wait: span(take!(b, "limits", raw.max_wait)),
+        ..LimitsPlan::default()
     }
 }
 

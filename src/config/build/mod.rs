@@ -104,7 +104,25 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     let network = limits::network(&mut b, job.network);
     let stop = limits::stop(&mut b, job.stop);
     let job_file = b.context.job_file.map(Path::to_path_buf);
-    Some(Plan { name, job_file, state, input: input?, request, auth, limits, retry, crawl, pages, extract, output, network, stop, frozen })
+    Some(Plan {
+        name,
+        job_file,
+        state,
+        input: input?,
+        request,
+        auth,
+        limits,
+        hosts: Vec::new(),
+        responses: Vec::new(),
+        retry,
+        crawl,
+        pages,
+        extract,
+        output,
+        network,
+        stop,
+        frozen,
+    })
 }
 
 /// Where the state is, by the section `[job]` alone.
