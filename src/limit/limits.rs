@@ -80,7 +80,8 @@ pub(super) struct Slot {
     /// In the order of the rules.
     pub(super) counts: Box<[Count]>,
     hold: Option<Box<Hold>>,
-    /// Permits taken, and how many of them the state on disk knows.
+    /// Permits taken, and how many of them the state on disk knows; of a slot that starts with what an earlier run may have
+    /// sent as many as may be taken, so that the first waits for a save of that.
     pub(super) taken: u64,
     pub(super) durable: u64,
     /// Tells this slot from an earlier one in its place.
@@ -171,7 +172,6 @@ impl Limits {
         let Some(i) = self.find(key).or_else(|| assumed.then(|| self.make(key, now))) else {
             return verdict;
         };
-        let reserve = &self.reserve;
         let Some(slot) = self.slots.get_mut(i).and_then(Option::as_mut) else {
             return verdict;
         };
@@ -185,8 +185,9 @@ impl Limits {
             later(count.spent.opens_at(&rule.guard, slot.in_flight, now), Why::Window(rule.rate));
             later(rule.pacer.next_at(count.tat, now), Why::Pace(rule.rate));
         }
-        if !reserve.covers(slot) {
-            later(Moment::FAR, Why::Save);
+        if verdict.at <= now && !self.reserve.covers(slot) {
+            self.touch(i);
+            verdict = Verdict { at: Moment::FAR, why: Why::Save };
         }
         verdict
     }
@@ -200,7 +201,7 @@ impl Limits {
             None => self.make(key, now),
         };
         let slot = self.slots.get_mut(i).and_then(Option::as_mut)?;
-        if slot.hold.as_ref().is_some_and(|h| h.gate(now) != Gate::Open) || !self.reserve.covers(slot) {
+        if slot.hold.as_ref().is_some_and(|h| h.gate(now) != Gate::Open) {
             return None;
         }
         // The guards decide first: they are the promise.
@@ -209,6 +210,10 @@ impl Limits {
             if !count.spent.admits(&rule.guard, slot.in_flight) {
                 return None;
             }
+        }
+        if !self.reserve.covers(slot) {
+            self.touch(i);
+            return None;
         }
         for (n, rule) in self.rules.iter().enumerate() {
             let count = &mut slot.counts[n];
@@ -359,7 +364,8 @@ impl Limits {
         let name: Arc<str> = key.into();
         let mut counts: Box<[Count]> = self.rules.iter().map(|_| Count::default()).collect();
         self.reserve.assume(&self.rules, &mut counts, now);
-        let slot = Slot { name: Arc::clone(&name), in_flight: 0, counts, hold: None, taken: 0, durable: 0, born: self.born, dirty: false };
+        let taken = self.reserve.owed(now);
+        let slot = Slot { name: Arc::clone(&name), in_flight: 0, counts, hold: None, taken, durable: 0, born: self.born, dirty: false };
         let i = if let Some(i) = self.free.pop() {
             self.slots[i as usize] = Some(slot);
             i

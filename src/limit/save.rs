@@ -2,19 +2,22 @@
 //! the last save is bounded and counted as spent.
 //!
 //! ```text
-//! start   reserve(commit interval); if the last run did not end cleanly: assume_unsaved(now, its reserved());
-//!         restore(row, down, now) for every saved row
+//! start   reserve(commit interval); durable before the first request: the greater of reserved() and what the last run left
+//!         to be assumed; assume_unsaved(now, what it left); restore(row, down, now) for every saved row
 //! commit  (rows, mark) = save(now); rows written in the commit's transaction; when it is durable: saved(mark)
-//! end     a last commit, marked clean when nothing is in flight
+//! end     a last commit, with it what the next start has to assume: assumed(now)
 //! ```
 //!
 //! Between two durable saves a key takes at most [`Limits::reserved`] permits, else it waits with `Why::Save`; so a run that
 //! was killed sent at most that many which no row knows. They are counted as arrived 5 s after the next start, for every
-//! key: one that no row names may have been asked too.
+//! key: one that no row names may have been asked too. Where that is so, a key's first permit waits until a row that counts
+//! them is durable: else a second kill before the first save would leave two such lots, of which the next start assumes one.
+//! A key that is not asked writes nothing, and the one assumption of each start covers it.
 
 use super::limits::{Count, Limits, Rule, Slot};
-use super::window::LOST;
+use super::window::{Guard, LOST};
 use crate::clock::Moment;
+use crate::model::Rate;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
@@ -36,6 +39,21 @@ pub struct SavedWindow {
     pub per_ms: u64,
     /// Milliseconds from arrival to the save (negative: later than the save), and how many.
     pub ago: Vec<(i64, u32)>,
+}
+
+impl SavedKey {
+    /// How long after its save something of it still counts; `None` while something is on the wire.
+    #[must_use]
+    pub fn counts_for(&self) -> Option<Duration> {
+        let left = |w: &SavedWindow| {
+            let hold = Guard::new(Rate { count: 1, per: Duration::from_millis(w.per_ms) }).hold();
+            let newest = w.ago.iter().map(|(ago, _)| *ago).min()?;
+            let hold = i64::try_from(hold.as_millis()).unwrap_or(i64::MAX);
+            // A millisecond for each rounding.
+            Some(Duration::from_millis(u64::try_from(hold.saturating_sub(newest).saturating_add(2)).unwrap_or(0)))
+        };
+        (self.in_flight == 0).then(|| self.windows.iter().filter_map(left).max().unwrap_or_default())
+    }
 }
 
 /// What a save covers, until it is durable.
@@ -66,6 +84,11 @@ impl Reserve {
 
     pub(super) fn assumes_at(&self, now: Moment) -> bool {
         self.assumed.is_some_and(|(until, _, _)| now < until)
+    }
+
+    /// Permits that a slot made at `now` counts as taken: all that may be, where it starts with what is assumed.
+    pub(super) fn owed(&self, now: Moment) -> u64 {
+        if self.assumes_at(now) { u64::from(self.between) } else { 0 }
     }
 
     /// What a slot made at `now` starts with.
@@ -103,6 +126,19 @@ impl Limits {
         let u = now + LOST;
         let longest = self.rules.iter().map(|r| r.guard.hold()).max().unwrap_or_default();
         self.reserve.assumed = (reserved > 0).then_some((u + longest, u, reserved));
+    }
+
+    /// What the next start has to assume if nothing more is taken: of earlier runs, for keys that were not saved since; 0 once
+    /// that has left every window.
+    #[must_use]
+    pub fn assumed(&self, now: Moment) -> u32 {
+        self.reserve.assumed.filter(|(until, _, _)| now < *until).map_or(0, |(_, _, n)| n)
+    }
+
+    /// Whether a key changed since the last save.
+    #[must_use]
+    pub fn has_unsaved(&self) -> bool {
+        !self.reserve.dirty.is_empty()
     }
 
     /// A row of an earlier run, saved `down` ago (zero where the calendar went back). A window of a new length is filled from
