@@ -10,6 +10,9 @@ mod extraction;
 mod feeder;
 mod frontier;
 mod hosts;
+mod keep;
+#[cfg(test)]
+mod keep_tests;
 mod request;
 mod robots;
 mod run;

@@ -250,7 +250,7 @@ impl Dispatcher {
                     self.requeue(work);
                 } else {
                     self.tally.waits("backoff", now, after);
-                    let due = self.clock.wall().plus(after + Duration::from_millis(1));
+                    let due = self.calendar().plus(after + Duration::from_millis(1));
                     // The store has it under the host of its listed address.
                     let at = self.schedule.find(&HostKey::of(&work.target));
                     self.frontier.dues.push(std::cmp::Reverse((now + after + Duration::from_millis(2), at)));
@@ -295,19 +295,18 @@ impl Dispatcher {
 
     /// A key is held: told once an event, kept in the state.
     pub(super) fn held(&mut self, key: &str, change: &crate::limit::HoldChange, status: u16, from: &'static str) {
-        let until = self.clock.wall().plus(change.wait);
         if change.new_event {
             let now = self.clock.now();
             self.tally.waits("hold", now, change.wait);
             self.events.emit(&Event::HoldBegan {
                 key: key.to_owned(),
-                until,
+                until: self.clock.wall().plus(change.wait),
                 wait_ms: u64::try_from(change.wait.as_millis()).unwrap_or(u64::MAX),
                 status,
                 from,
             });
         }
-        let (store, key) = (self.store.clone(), key.to_owned());
+        let (store, key, until) = (self.store.clone(), key.to_owned(), self.calendar().plus(change.wait));
         self.replies.push(Box::pin(async move { Reply::Told(store.hold(&key, until).await) }));
     }
 

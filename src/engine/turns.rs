@@ -7,7 +7,7 @@ use crate::engine::request::PageParts;
 use crate::engine::work::{Flight, Item, RobotsWork, Work};
 use crate::engine::worker::{ForParse, robots_url};
 use crate::fetch::{Fetcher, ProxyRest};
-use crate::limit::{Limits, Permit, Why};
+use crate::limit::{Limits, Permit, Verdict, Why};
 use crate::model::plan::Plan;
 use crate::model::{HostKey, Reason};
 use crate::retry::State;
@@ -31,6 +31,7 @@ impl Dispatcher {
                 let verdict = self.limits.next_at("job", now);
                 if verdict.at > now {
                     self.next_turn = verdict.at;
+                    self.keeper.waited_for |= verdict.why == Why::Save;
                     self.waits_on = Some(words(verdict.why, "job"));
                     return;
                 }
@@ -38,7 +39,7 @@ impl Dispatcher {
             if self.defer.is_some() {
                 return;
             }
-            let Self { schedule, limits, hosts, plan, waits_on, blocked, shop, defer, no_way, .. } = self;
+            let Self { schedule, limits, hosts, plan, waits_on, blocked, keeper, shop, defer, no_way, .. } = self;
             let mut permit = None;
             let turn = schedule.turn(now, |slot, key, item, alone| {
                 let Some(host) = hosts.get_mut(&slot) else { return Gate::Blocked };
@@ -67,7 +68,14 @@ impl Dispatcher {
                     }
                 }
                 let limit_key = host.limit_key.clone();
-                admit(limits, &limit_key, key, now, &mut permit, waits_on, blocked).unwrap_or(wanted)
+                let Some(verdict) = refusal(limits, &limit_key, now, &mut permit) else { return wanted };
+                *waits_on = Some(words(verdict.why, key.authority()));
+                if verdict.at < Moment::FAR {
+                    return Gate::At(verdict.at);
+                }
+                *blocked = true;
+                keeper.waited_for |= verdict.why == Why::Save;
+                Gate::Blocked
             });
             match turn {
                 Turn::Wait(at) => {
@@ -271,27 +279,10 @@ fn proxies(fetcher: &Fetcher, item: &Item, max_wait: Duration) -> Way {
     }
 }
 
-/// Asks the limits; `None`: go.
-fn admit(
-    limits: &mut Limits,
-    limit_key: &str,
-    key: &HostKey,
-    now: Moment,
-    permit: &mut Option<Permit>,
-    waits_on: &mut Option<String>,
-    blocked: &mut bool,
-) -> Option<Gate> {
+/// Asks the limits; `None`: go, with `permit`.
+fn refusal(limits: &mut Limits, limit_key: &str, now: Moment, permit: &mut Option<Permit>) -> Option<Verdict> {
     *permit = limits.take(limit_key, now);
-    if permit.is_some() {
-        return None;
-    }
-    let verdict = limits.next_at(limit_key, now);
-    *waits_on = Some(words(verdict.why, key.authority()));
-    if verdict.at == Moment::FAR {
-        *blocked = true;
-        return Some(Gate::Blocked);
-    }
-    Some(Gate::At(verdict.at))
+    if permit.is_some() { None } else { Some(limits.next_at(limit_key, now)) }
 }
 
 fn words(why: Why, at: &str) -> String {

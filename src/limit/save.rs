@@ -42,15 +42,28 @@ pub struct SavedWindow {
 }
 
 impl SavedKey {
+    /// The same `down` later, at the start of a run: what was on the wire counts as arrived 5 s after it.
+    #[must_use]
+    pub fn landed(mut self, down: Duration) -> Self {
+        let down = ms_signed(down);
+        let in_flight = std::mem::take(&mut self.in_flight);
+        for window in &mut self.windows {
+            for (ago, _) in &mut window.ago {
+                *ago = ago.saturating_add(down);
+            }
+            window.ago.push((-ms_signed(LOST), in_flight));
+        }
+        self
+    }
+
     /// How long after its save something of it still counts; `None` while something is on the wire.
     #[must_use]
     pub fn counts_for(&self) -> Option<Duration> {
         let left = |w: &SavedWindow| {
             let hold = Guard::new(Rate { count: 1, per: Duration::from_millis(w.per_ms) }).hold();
             let newest = w.ago.iter().map(|(ago, _)| *ago).min()?;
-            let hold = i64::try_from(hold.as_millis()).unwrap_or(i64::MAX);
             // A millisecond for each rounding.
-            Some(Duration::from_millis(u64::try_from(hold.saturating_sub(newest).saturating_add(2)).unwrap_or(0)))
+            Some(Duration::from_millis(u64::try_from(ms_signed(hold).saturating_sub(newest).saturating_add(2)).unwrap_or(0)))
         };
         (self.in_flight == 0).then(|| self.windows.iter().filter_map(left).max().unwrap_or_default())
     }
@@ -205,6 +218,10 @@ impl Limits {
 
 fn ms(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn ms_signed(d: Duration) -> i64 {
+    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn nanos(d: Duration) -> i128 {
