@@ -5,6 +5,7 @@
 
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::engine::RunError;
+use crate::engine::counting::{Resources, Tokens};
 use crate::engine::extraction::Kit;
 use crate::engine::feeder::{Fed, FeedError};
 use crate::engine::frontier::{Frontier, Reply};
@@ -15,9 +16,9 @@ use crate::engine::tally::Tally;
 use crate::engine::work::{Flight, Item};
 use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, HostWait, Snapshot};
-use crate::limit::Limits;
-use crate::model::plan::{LimitKeyKind, Plan, Scope};
-use crate::model::{HostKey, mask_url, normalise, show_duration};
+use crate::limit::{Hours, Limits};
+use crate::model::plan::{Plan, Scope};
+use crate::model::{mask_url, normalise, show_duration};
 use crate::retry::Neighbours;
 use crate::schedule::{Schedule, Slot};
 use crate::store::encode::Encoder;
@@ -118,6 +119,10 @@ pub(crate) struct Dispatcher {
     pub defer: Option<String>,
     /// Why some hosts cannot be asked in this run: their proxies are dead, others go on.
     pub no_way: Option<String>,
+    /// When anything may be sent.
+    pub hours: Option<Hours>,
+    pub tokens: Tokens,
+    pub resources: Resources,
 }
 
 impl Dispatcher {
@@ -463,7 +468,7 @@ impl Dispatcher {
             .waiting()
             .map(|(slot, key, at)| HostWait {
                 host: key.authority().to_owned(),
-                cause: self.cause(slot, key, now),
+                cause: self.cause(slot, now),
                 wait_ms: if at == Moment::FAR { 0 } else { u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX) },
             })
             .take(512)
@@ -479,9 +484,8 @@ impl Dispatcher {
         self.store.account()
     }
 
-    fn cause(&self, slot: Slot, key: &HostKey, now: Moment) -> String {
-        let limit_key = self.limits.key_of(key);
-        if self.limits.held_until(limit_key, now).is_some() {
+    fn cause(&self, slot: Slot, now: Moment) -> String {
+        if self.hosts.get(&slot).is_some_and(|h| self.limits.held_until(&h.claims, now).is_some()) {
             return "hold".into();
         }
         if let Some(Robots::Asking | Robots::Parked { .. }) = self.hosts.get(&slot).map(|h| &h.robots) {
@@ -514,11 +518,6 @@ impl Dispatcher {
                 self.frontier.more |= self.frontier.refill.remove(&slot) | self.frontier.trimmed.remove(&slot);
             }
         }
-    }
-
-    /// One limit for the whole job: asked once for all hosts.
-    pub(crate) fn has_one_limit(&self) -> bool {
-        self.plan.limits.key == LimitKeyKind::Job
     }
 
     pub(crate) fn has_room(&self) -> bool {

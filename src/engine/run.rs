@@ -2,6 +2,7 @@
 
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::engine::RunError;
+use crate::engine::counting::{Resources, Tokens};
 use crate::engine::dispatcher::{Dispatcher, End, store_failed};
 use crate::engine::error::exit_code;
 use crate::engine::extraction::{self, Kit};
@@ -13,7 +14,7 @@ use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, Snapshot, Stats};
 use crate::extract::{CrawlScope, Extractor};
 use crate::fetch::Fetcher;
-use crate::limit::Limits;
+use crate::limit::{Hours, Limits};
 use crate::model::plan::{InputSource, Plan, StatePlace};
 use crate::schedule::Schedule;
 use crate::store::encode::{Encoder, EncoderSpec};
@@ -98,7 +99,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     });
 
     let (fed, input_done) = start_feeder(&plan, &builder, &opened, &events)?;
-    let mut limits = Limits::new(&plan.limits);
+    let mut limits = Limits::new(&plan.limits, &plan.hosts);
     let (now, wall) = (clock.now(), clock.wall());
     for (key, until) in &opened.holds {
         if *until > wall {
@@ -153,6 +154,9 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         shortage: None,
         defer: None,
         no_way: None,
+        hours: plan.limits.hours.as_ref().map(Hours::new),
+        tokens: Tokens::new(plan.auth.as_ref()),
+        resources: Resources::default(),
         seed: options.seed.unwrap_or_else(|| u64::from_ne_bytes(wall.0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40),
         plan: plan.clone(),
         builder,

@@ -2,6 +2,7 @@
 //! as it is on the wire.
 
 use crate::clock::{Clock, Moment};
+use crate::engine::counting::Quota;
 use crate::engine::extraction::{Kit, Parsed, Task};
 use crate::extract::{ExtractFailure, PageState};
 use crate::fetch::{Fetcher, Request};
@@ -59,6 +60,10 @@ pub(crate) struct Facts {
     pub message: Option<String>,
     /// What it says of the host's being in reach.
     pub reach: Reach,
+    /// What the server says is left.
+    pub quotas: Vec<Quota>,
+    /// What the server calls that which it refused.
+    pub resource: Option<String>,
 }
 
 impl Facts {
@@ -77,6 +82,8 @@ impl Facts {
                 warnings: a.warnings.clone(),
                 message: None,
                 reach,
+                quotas: Vec::new(),
+                resource: None,
             },
             Outcome::Failure(f) => Self {
                 status: f.status,
@@ -90,6 +97,8 @@ impl Facts {
                 warnings: Vec::new(),
                 message: Some(f.message.clone()),
                 reach,
+                quotas: Vec::new(),
+                resource: None,
             },
         }
     }

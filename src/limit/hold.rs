@@ -26,17 +26,21 @@ const VERDICT: Duration = Duration::from_secs(1);
 /// A hold that nobody asked about for this long after its end is forgotten.
 const STALE: Duration = Duration::from_mins(30);
 
-/// One refusal.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Refusal {
+/// One refusal (429 and its kin).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Refusal {
     /// Its arrival.
-    pub(super) now: Moment,
+    pub now: Moment,
     /// When its request's permit was taken.
-    pub(super) sent_at: Moment,
-    /// By its headers.
-    pub(super) asked: Option<Duration>,
+    pub sent_at: Moment,
+    /// The server's wait, never undercut; zero and `None` give our own backoff, 2 s doubling to 5 min with equal jitter.
+    pub asked: Option<Duration>,
     /// Uniform in 0.0..1.0.
-    pub(super) jitter: f64,
+    pub jitter: f64,
+    /// The rate at which the key was asked, a second, where it is known.
+    pub measured: Option<f64>,
+    /// It tells of this entry alone: the key is held, but learns nothing.
+    pub own: bool,
 }
 
 /// What a refusal did.
@@ -225,11 +229,11 @@ mod tests {
     }
 
     fn begin(now: Moment, asked: Option<Duration>, jitter: f64) -> (Hold, HoldChange) {
-        Hold::begin(Refusal { now, sent_at: Moment::ZERO, asked, jitter }, 1)
+        Hold::begin(Refusal { now, asked, jitter, ..Refusal::default() }, 1)
     }
     fn refused(hold: &mut Hold, now: Moment, sent_at: Moment, asked: Option<Duration>, jitter: f64) -> HoldChange {
         let epoch = hold.epoch + 1;
-        hold.refused(Refusal { now, sent_at, asked, jitter }, epoch)
+        hold.refused(Refusal { now, sent_at, asked, jitter, ..Refusal::default() }, epoch)
     }
 
     #[test]
