@@ -8,15 +8,9 @@ use crate::engine::work::{Flight, Item};
 use crate::limit::{About, Claim, Limits, Permit, Told, Verdict, Why};
 use crate::model::HostKey;
 use crate::model::plan::{AuthKind, AuthPlan};
+use crate::retry::{Quota, QuotaUnit};
 use std::collections::HashMap;
 use std::sync::Arc;
-
-/// What an answer says is left.
-#[derive(Clone, Debug)]
-pub(crate) struct Quota {
-    pub resource: Option<String>,
-    pub told: Told,
-}
 
 /// Places whose resource is remembered; past that all are forgotten and learned again.
 const PLACES: usize = 4096;
@@ -174,8 +168,11 @@ impl Dispatcher {
             if let Some(resource) = &quota.resource {
                 self.resources.learn(&base, path, resource);
             }
+            // A bucket that leaks has neither reset nor window: its refusals alone tell.
+            let Some(reset) = quota.reset.or(quota.window).filter(|_| quota.unit == QuotaUnit::Requests) else { continue };
             let Some(claim) = self.limits.about(&flight.claims, quota.resource.as_deref()) else { continue };
-            self.limits.told(&claim, quota.told, backlog, now);
+            let told = Told { remaining: quota.remaining, reset, limit: quota.limit, window: quota.window };
+            self.limits.told(&claim, told, backlog, now);
         }
     }
 

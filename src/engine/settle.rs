@@ -12,7 +12,7 @@ use crate::extract::{ExtractFailure, PageStep};
 use crate::limit::{Claim, Refusal};
 use crate::model::plan::LimitKeyKind;
 use crate::model::{Class, HostKey, Reason, SkippedRecord, mask_url, show_duration};
-use crate::retry::{self, Change, Follow, Judgement, Reach, Repeat, Tried, Trouble, Verdict, Whose};
+use crate::retry::{self, Change, Follow, Judgement, Reach, Repeat, Tried, Trouble, Verdict, WaitFrom, Whose};
 use crate::schedule::Slot;
 use crate::store::{Lease, Settle};
 use std::sync::Arc;
@@ -219,7 +219,7 @@ impl Dispatcher {
             self.feel_shortage(&t.reason, started, now);
         }
         let refused = match &judgement {
-            Judgement::Refused { asked, from, .. } => Some((*asked, from.as_str())),
+            Judgement::Refused { asked, from, .. } => Some((*asked, *from)),
             _ => None,
         };
         let tried = self.tried(&work, started, started_wall, facts, whose);
@@ -234,9 +234,9 @@ impl Dispatcher {
         {
             let measured = self.measured(&url, now);
             let own = whose == Whose::Own;
-            let change = self.limits.refused(&claim, Refusal { now, sent_at: started, asked, jitter: tried.unit, measured, own });
+            let change = self.limits.refused(&claim, Refusal { now, sent_at: started, asked, grows: from == WaitFrom::Backoff, jitter: tried.unit, measured, own });
             self.pauses(&url, change.until);
-            self.held(&claim, &change, facts.status.unwrap_or(0), from);
+            self.held(&claim, &change, facts.status.unwrap_or(0), from.as_str());
             let refused_for = self.limits.refused_for(&claim, now);
             if refused_for > self.plan.limits.max_wait {
                 self.defer = Some(format!("{} has refused everything for {}", claim.key, crate::model::show_duration(refused_for)));

@@ -35,6 +35,8 @@ pub struct Refusal {
     pub sent_at: Moment,
     /// The server's wait, never undercut; zero and `None` give our own backoff, 2 s doubling to 5 min with equal jitter.
     pub asked: Option<Duration>,
+    /// `asked` is a floor of the server's rules (GitHub's secondary limit): our own backoff where that is longer.
+    pub grows: bool,
     /// Uniform in 0.0..1.0.
     pub jitter: f64,
     /// The rate at which the key was asked, a second, where it is known.
@@ -128,7 +130,8 @@ impl Hold {
     }
 
     fn extend(&mut self, refusal: Refusal, new_event: bool) -> HoldChange {
-        self.until = self.until.max(refusal.now + wait(refusal.asked, self.events, refusal.jitter));
+        let own = if refusal.grows { wait(None, self.events, refusal.jitter) } else { Duration::ZERO };
+        self.until = self.until.max(refusal.now + wait(refusal.asked, self.events, refusal.jitter).max(own));
         HoldChange { until: self.until, new_event, wait: self.until - refusal.now }
     }
 

@@ -17,6 +17,9 @@ use std::time::Duration;
 /// Slots that are looked at, and dropped where idle, for each slot made: the table stays within a third of what is alive.
 const SWEEP: usize = 4;
 
+/// Windows of a server that are kept of one key.
+const QUOTAS: usize = 8;
+
 /// When a request may go, and what it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -141,7 +144,8 @@ pub(super) struct Slot {
     pub(super) counts: Box<[Count]>,
     hold: Option<Box<Hold>>,
     pub(super) adapt: Option<Box<Adapt>>,
-    quota: Option<Box<Quota>>,
+    /// One for each of the server's windows.
+    quotas: Vec<Quota>,
     /// What was taken, and how much of it the state on disk knows.
     pub(super) taken: u64,
     pub(super) durable: u64,
@@ -157,7 +161,7 @@ impl Slot {
             && !self.dirty
             && self.hold.as_ref().is_none_or(|h| h.is_stale(now))
             && self.adapt.as_ref().is_none_or(|a| a.is_over(now))
-            && self.quota.as_ref().is_none_or(|q| q.is_over(now))
+            && self.quotas.iter().all(|q| q.is_over(now))
             && self.counts.iter_mut().all(|c| {
                 c.spent.forget(now);
                 c.spent.is_empty() && c.tat.is_idle(now)
@@ -165,7 +169,7 @@ impl Slot {
     }
 
     fn is_bare(&self) -> bool {
-        self.in_flight == 0 && self.open == 0 && self.hold.is_none() && self.adapt.is_none() && self.quota.is_none()
+        self.in_flight == 0 && self.open == 0 && self.hold.is_none() && self.adapt.is_none() && self.quotas.is_empty()
     }
 }
 
@@ -295,7 +299,7 @@ impl Limits {
                 Gate::Held(at) => later(at, Why::Hold),
                 Gate::Probing(at) => later(at, Why::Probe),
             }
-            if let Some(at) = slot.quota.as_ref().and_then(|q| q.opens_at(slot.in_flight, claim.weight, now)) {
+            if let Some(at) = slot.quotas.iter().filter_map(|q| q.opens_at(slot.in_flight, claim.weight, now)).max() {
                 later(at, Why::Quota);
             }
             if let Some(adapt) = &slot.adapt {
@@ -344,9 +348,7 @@ impl Limits {
             if let Some(adapt) = &mut slot.adapt {
                 adapt.take(part.weight, now);
             }
-            if let Some(quota) = &mut slot.quota {
-                quota.take(now);
-            }
+            slot.quotas.iter_mut().for_each(|q| q.take(now));
             if let Some(arrival) = self.arrival {
                 let windows = &self.all[usize::from(slot.limit)].windows;
                 windows.iter().zip(&mut slot.counts).for_each(|(w, c)| c.spent.add(&w.guard, now + arrival, part.weight));
@@ -363,7 +365,7 @@ impl Limits {
         let limit = &all[usize::from(slot.limit)];
         let in_flight = if arrival.is_some() { 0 } else { slot.in_flight };
         slot.hold.as_ref().is_none_or(|h| h.gate(now) == Gate::Open)
-            && slot.quota.as_ref().is_none_or(|q| q.opens_at(slot.in_flight, part.weight, now).is_none())
+            && slot.quotas.iter().all(|q| q.opens_at(slot.in_flight, part.weight, now).is_none())
             && slot.adapt.as_ref().is_none_or(|a| a.next() <= now)
             && limit.concurrency.is_none_or(|most| slot.open < most)
             && reserve.covers(slot, part.weight)
@@ -440,8 +442,8 @@ impl Limits {
             if let Some(hold) = slot.hold.as_mut() {
                 hold.ended(part.epoch, answered);
             }
-            if let (Some(quota), true) = (&mut slot.quota, counted.is_some()) {
-                quota.unseen(part.weight);
+            if counted.is_some() {
+                slot.quotas.iter_mut().for_each(|q| q.unseen(part.weight));
             }
             let latest = self.arrival.map(|a| permit.taken + a);
             let windows = &self.all[usize::from(slot.limit)].windows;
@@ -509,14 +511,13 @@ impl Limits {
         let i = self.slot_for(claim, now);
         let Some(slot) = self.slots[i].as_mut() else { return };
         let in_flight = slot.in_flight;
-        let quota = match &mut slot.quota {
-            Some(quota) => {
-                quota.told(told, now);
-                quota
-            }
-            none => none.insert(Box::new(Quota::new(told, now))),
-        };
-        quota.pace(in_flight, backlog, now);
+        slot.quotas.retain(|q| !q.is_over(now));
+        if let Some(quota) = slot.quotas.iter_mut().find(|q| q.is_of(told)) {
+            quota.told(told, now);
+        } else if slot.quotas.len() < QUOTAS {
+            slot.quotas.push(Quota::new(told, now));
+        }
+        slot.quotas.iter_mut().for_each(|q| q.pace(in_flight, backlog, now));
     }
 
     /// Share of the quota that is left of all that the claims count in, 0.0 to 1.0: which of several tokens goes next.
@@ -531,10 +532,8 @@ impl Limits {
                 let spent = f64::from(count.spent.total().saturating_add(slot.in_flight));
                 least = least.min(1.0 - spent / f64::from(window.guard.limit()));
             }
-            if let Some((left, Some(of), reset)) = slot.quota.as_ref().map(|q| q.view())
-                && reset > now
-                && of > 0
-            {
+            for (left, of, _) in slot.quotas.iter().map(Quota::view).filter(|(_, _, reset)| *reset > now) {
+                let Some(of) = of.filter(|n| *n > 0) else { continue };
                 #[allow(clippy::cast_precision_loss, reason = "a share")]
                 let share = left.saturating_sub(u64::from(slot.in_flight)) as f64 / of as f64;
                 least = least.min(share);
@@ -599,7 +598,7 @@ impl Limits {
                 key: slot.key.to_string(),
                 windows: windows.collect(),
                 held: slot.hold.as_ref().map(|h| h.until() - now).filter(|left| !left.is_zero()),
-                quota: slot.quota.as_ref().map(|q| q.view()).filter(|(_, _, at)| *at > now).map(|(left, of, at)| (left, of, at - now)),
+                quota: slot.quotas.iter().map(Quota::view).filter(|(_, _, at)| *at > now).min().map(|(left, of, at)| (left, of, at - now)),
                 adapted: slot.adapt.as_ref().filter(|a| !a.is_over(now)).map(|a| thousandths(a.share(now))),
             };
             let spent: u64 = view.windows.iter().map(|(_, n)| u64::from(*n)).sum();
@@ -659,7 +658,7 @@ impl Limits {
             counts,
             hold: None,
             adapt: None,
-            quota: None,
+            quotas: Vec::new(),
             taken: 0,
             durable: 0,
             born: self.born,

@@ -12,6 +12,8 @@ pub struct Told {
     pub reset: Duration,
     /// Requests in the whole window, where it is told.
     pub limit: Option<u64>,
+    /// The window's length, where it is told.
+    pub window: Option<Duration>,
 }
 
 /// Resets that are this close together are the same one, seen through clocks of whole seconds.
@@ -27,6 +29,7 @@ pub(super) struct Quota {
     /// Of them not spent: a hundredth of the window, for those that share it.
     kept: u64,
     limit: Option<u64>,
+    window: Option<Duration>,
     reset: Moment,
     /// The next one not before, where there is more work than quota.
     next: Moment,
@@ -39,7 +42,12 @@ impl Quota {
     pub(super) fn new(told: Told, now: Moment) -> Self {
         let left = whole(told.remaining);
         let kept = told.limit.unwrap_or(0) / 100;
-        Self { left, kept, limit: told.limit, reset: now + told.reset + LATE, next: Moment::ZERO, gap: Duration::ZERO }
+        Self { left, kept, limit: told.limit, window: told.window, reset: now + told.reset + LATE, next: Moment::ZERO, gap: Duration::ZERO }
+    }
+
+    /// Whether it is the window that an answer tells of.
+    pub(super) fn is_of(&self, told: Told) -> bool {
+        (self.limit, self.window) == (told.limit, told.window)
     }
 
     /// A further answer: of one window the least that was told counts, since answers overtake each other.
@@ -50,10 +58,7 @@ impl Quota {
             self.left = self.left.min(new.left);
             self.reset = self.reset.max(new.reset);
             (self.limit, self.kept) = (new.limit, new.kept);
-        } else if new.reset >= self.reset || now >= self.reset {
-            *self = Self { next: self.next, ..new };
-        } else if new.left < self.left {
-            // A shorter window beside the one that is known, nearer to its end.
+        } else if new.reset >= self.reset || now >= self.reset || new.left < self.left {
             *self = Self { next: self.next, ..new };
         }
     }
@@ -116,7 +121,7 @@ mod tests {
     const S: u64 = 1_000_000_000;
 
     fn told(remaining: f64, reset: u64, limit: u64) -> Told {
-        Told { remaining, reset: Duration::from_secs(reset), limit: Some(limit) }
+        Told { remaining, reset: Duration::from_secs(reset), limit: Some(limit), window: None }
     }
 
     #[test]

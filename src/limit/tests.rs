@@ -23,7 +23,7 @@ impl Limits {
         jitter: f64,
         measured: Option<f64>,
     ) -> HoldChange {
-        self.refused(of, Refusal { now, sent_at, asked, jitter, measured, own: false })
+        self.refused(of, Refusal { now, sent_at, asked, jitter, measured, ..Refusal::default() })
     }
 
     /// The answer came, whole.

@@ -205,7 +205,7 @@ fn a_reserve_is_left_for_others() {
 fn the_servers_quota_tightens_until_its_reset() {
     let mut l = Limits::new(&plan(&[], None), &[]);
     let a = one("a");
-    let told = Told { remaining: 2.0, reset: Duration::from_secs(9), limit: Some(10) };
+    let told = Told { remaining: 2.0, reset: Duration::from_secs(9), limit: Some(10), window: None };
     l.told(&a[0], told, 2, Moment(SEC));
     let (p, _q) = (l.take(&a, Moment(SEC)).unwrap(), l.take(&a, Moment(SEC)).unwrap());
     assert_eq!((l.next_at(&a, Moment(SEC)).at, l.next_at(&a, Moment(SEC)).why), (Moment(11 * SEC), Why::Quota));
@@ -218,6 +218,26 @@ fn the_servers_quota_tightens_until_its_reset() {
     let mut configured = Limits::new(&plan(&[rate(2, 1000)], Some(2)), &[]);
     configured.told(&a[0], Told { remaining: 1e9, ..told }, 0, Moment(SEC));
     assert_eq!(std::iter::from_fn(|| configured.take(&a, Moment(SEC))).count(), 2, "headers never loosen");
+}
+
+#[test]
+fn each_of_the_servers_windows_is_kept() {
+    let mut l = Limits::new(&plan(&[], None), &[]);
+    let a = one("a");
+    let told = |remaining, secs, limit, window| Told {
+        remaining,
+        reset: Duration::from_secs(secs),
+        limit: Some(limit),
+        window: Some(Duration::from_secs(window)),
+    };
+    for (small, large) in [(3.0, 800.0), (2.0, 799.0), (1.0, 798.0)] {
+        l.told(&a[0], told(small, 20, 50, 60), 0, Moment(SEC));
+        l.told(&a[0], told(large, 40_000, 1000, 86_400), 0, Moment(SEC));
+    }
+    let _p = l.take(&a, Moment(SEC)).unwrap();
+    assert_eq!(l.next_at(&a, Moment(SEC)).at, Moment(22 * SEC));
+    assert_eq!(l.views(1, Moment(SEC))[0].quota.map(|q| (q.0, q.1)), Some((1, Some(50))));
+    assert!(l.take(&a, Moment(22 * SEC)).is_some());
 }
 
 #[test]
@@ -273,6 +293,6 @@ fn of_several_tokens_the_share_that_is_left_tells() {
     let (a, b) = (token(&l, 0), token(&l, 1));
     let _p = l.take(&a, Moment(SEC)).unwrap();
     assert!(l.left(&a, Moment(SEC)) < l.left(&b, Moment(SEC)));
-    l.told(&b[0], Told { remaining: 1.0, reset: Duration::from_secs(9), limit: Some(10) }, 0, Moment(SEC));
+    l.told(&b[0], Told { remaining: 1.0, reset: Duration::from_secs(9), limit: Some(10), window: None }, 0, Moment(SEC));
     assert!(l.left(&a, Moment(SEC)) > l.left(&b, Moment(SEC)));
 }
