@@ -123,6 +123,9 @@ pub(crate) struct Dispatcher {
     pub hours: Option<Hours>,
     pub tokens: Tokens,
     pub resources: Resources,
+    /// The guard broken on purpose (`GLEANER_TEST_BREAK=count-at-send`): the control that shows that the tests would see it.
+    #[cfg(debug_assertions)]
+    pub counts_at_send: bool,
 }
 
 impl Dispatcher {

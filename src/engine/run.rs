@@ -157,6 +157,8 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         hours: plan.limits.hours.as_ref().map(Hours::new),
         tokens: Tokens::new(plan.auth.as_ref()),
         resources: Resources::default(),
+        #[cfg(debug_assertions)]
+        counts_at_send: std::env::var_os("GLEANER_TEST_BREAK").is_some_and(|b| b == "count-at-send"),
         seed: options.seed.unwrap_or_else(|| u64::from_ne_bytes(wall.0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40),
         plan: plan.clone(),
         builder,

@@ -200,6 +200,11 @@ impl Dispatcher {
 
     fn fly(&mut self, item: Item, slot: Slot, admitted: Option<Admitted>, url: url::Url, now: Moment) -> u64 {
         let (permit, claims, token) = match admitted {
+            #[cfg(debug_assertions)]
+            Some(mut a) if self.counts_at_send => {
+                self.limits.arrived(&mut a.permit, now);
+                (Some(a.permit), a.claims, a.token)
+            }
             Some(a) => (Some(a.permit), a.claims, a.token),
             None => (None, Arc::from([]), None),
         };
