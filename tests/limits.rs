@@ -103,7 +103,7 @@ fn arrivals(rates: &str, seed: u64, broken: &str) -> Vec<Instant> {
 /// Share of the quota that was used after the first window.
 fn used(arrivals: &[Instant], count: u32, window: Duration) -> f64 {
     let start = arrivals[0] + window;
-    let span = (RUN - window).as_secs_f64();
+    let span = RUN.saturating_sub(window).as_secs_f64();
     let n = arrivals.iter().filter(|a| **a >= start).count();
     n as f64 / (f64::from(count) * span / window.as_secs_f64())
 }
