@@ -204,6 +204,27 @@ impl Leaf for Share {
     }
 }
 
+/// What a thing of the job is called; it may become a file's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(pub String);
+
+impl Leaf for Name {
+    fn read(value: &Json) -> Result<Self, String> {
+        let text = String::read(value)?;
+        let fits = text.len() <= 64
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if fits {
+            Ok(Self(text))
+        } else {
+            Err(format!("{text:?} is no name: up to 64 letters, digits, `.`, `_` and `-`, no mark in front"))
+        }
+    }
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" })
+    }
+}
+
 /// One text or a list of texts.
 #[derive(Clone, Debug)]
 pub struct Texts(pub Vec<String>);
@@ -401,7 +422,7 @@ words!(Duplicates { "skip" => Self::Skip, "fetch" => Self::Fetch } later []);
 words!(OnChange { "stop" => Self::Stop } later ["merge"]);
 words!(Robots { "obey" => Self::Obey, "ignore" => Self::Ignore } later []);
 words!(OnBad { "skip" => Self::Skip, "stop" => Self::Stop } later []);
-words!(LimitKeyKind { "host" => Self::Host, "job" => Self::Job } later ["domain", "credential"]);
+words!(LimitKeyKind { "host" => Self::Host, "domain" => Self::Domain, "credential" => Self::Credential, "job" => Self::Job } later []);
 words!(Scope { "page" => Self::Page, "host" => Self::Host, "domain" => Self::Domain, "prefix" => Self::Prefix, "any" => Self::Any } later []);
 words!(AllowNetwork { "named" => Self::Named, "public" => Self::Public, "any" => Self::Any } later []);
 words!(FieldType {

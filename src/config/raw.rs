@@ -2,9 +2,9 @@
 //! and unknown keys are found against it.
 
 use super::leaf::{
-    Any, Codes, Count, Duplicates, MAX_COUNT, OnChange, OrOff, Pairs, Rates, Robots, Set, Share, Size, Span, Statuses, Texts, Wait,
+    Any, Codes, Count, Duplicates, MAX_COUNT, Name, OnChange, OrOff, Pairs, Rates, Robots, Set, Share, Size, Span, Statuses, Texts, Wait,
 };
-use crate::model::plan::{AllowNetwork, LimitKeyKind, OnBad, Scope};
+use crate::model::plan::{AllowNetwork, Hours, LimitKeyKind, OnBad, Scope};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Deserialize;
@@ -167,6 +167,18 @@ pub struct Limits {
     pub per_host: Set<Count<1, 10_000>>,
     /// Politeness delay between starts to one host; default 0s, crawls 1s.
     pub delay: Set<Span>,
+    /// Whether the delay is spread, by half to one and a half of it.
+    pub jitter: Set<bool>,
+    /// Whether the rate goes down where the server refuses, and comes back.
+    pub adapt: Set<bool>,
+    /// Share of each quota that is left for others, below 100%.
+    pub reserve: Set<OrOff<Share>>,
+    /// Name of a budget: its rates are shared by every gleaner of this user on this machine.
+    pub budget: Set<OrOff<Name>>,
+    /// An answer that comes later than this still counts as arrived then.
+    pub arrival: Set<OrOff<Wait>>,
+    /// When requests are sent, like `22:00-06:00 Europe/Berlin`; without a zone by this machine's own.
+    pub hours: Set<OrOff<Hours>>,
     /// Longest hold that is waited for; longer ones end the run with 75.
     pub max_wait: Set<Span>,
 }

@@ -1,5 +1,6 @@
 mod errors;
 mod layers;
+mod limits;
 mod plan;
 mod reference;
 mod secrets;
