@@ -127,7 +127,7 @@ pub struct Tls {
     pub ca_file: Set<String>,
 }
 
-/// `[auth]`: exactly one of `bearer`, `basic` and `header`.
+/// `[auth]`: exactly one of `bearer`, `basic`, `header` and `tokens`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Auth {
@@ -139,6 +139,8 @@ pub struct Auth {
     pub basic: Basic,
     /// Headers of its own.
     pub header: Set<Pairs>,
+    /// Several tokens of `Authorization: Bearer`, each with limits of its own.
+    pub tokens: Set<Texts>,
 }
 
 /// `[auth] basic`.

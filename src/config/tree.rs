@@ -30,8 +30,11 @@ pub(super) enum Value {
 const MERGED: &[&str] = &["request.timeout", "request.tls", "request.headers", "request.query", "extract.fields", "extract.types"];
 
 /// Of these a higher layer's choice replaces a lower one's.
-const EXCLUSIVE: &[&[&str]] =
-    &[&["input.file", "input.urls"], &["request.body", "request.json", "request.form"], &["auth.bearer", "auth.basic", "auth.header"]];
+const EXCLUSIVE: &[&[&str]] = &[
+    &["input.file", "input.urls"],
+    &["request.body", "request.json", "request.form"],
+    &["auth.bearer", "auth.basic", "auth.header", "auth.tokens"],
+];
 
 impl Node {
     pub(super) fn new(at: Origin, value: Value) -> Self {

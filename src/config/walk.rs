@@ -27,7 +27,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "request.tls.client_key",
     "request.tls.min",
     "auth.query",
-    "auth.tokens",
     "auth.oauth2",
     "auth.login",
     "crawl.extensions",
@@ -49,6 +48,7 @@ pub(super) const NOT_YET: &[&str] = &[
 /// one is refused like one of [`NOT_YET`], so that none is silently without effect; unit tests of `config` are not.
 /// Whoever teaches the engine a key takes it out here.
 pub(super) const ACCEPTED_SOON: &[&str] = &[
+    "auth.tokens",
     "limits.key=domain",
     "limits.key=credential",
     "limits.jitter",
