@@ -23,6 +23,8 @@ pub struct Job {
     pub auth: Auth,
     /// How fast.
     pub limits: Limits,
+    /// More limits, by method, host and path; a request waits for every one that matches it. `"off"` switches them off.
+    pub limit: Vec<Limit>,
     /// What is tried again.
     pub retry: Retry,
     /// What is read out of each page.
@@ -185,6 +187,39 @@ pub struct Limits {
     pub max_wait: Set<Span>,
 }
 
+/// `[[limit]]`; tables of one name are one limit, and the first of them has its rates.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Limit {
+    /// What it is called where it is shown, and what a server's rate headers call it.
+    pub name: Set<Name>,
+    /// Which requests; default: every one.
+    #[serde(rename = "match")]
+    pub matching: LimitMatch,
+    /// Requests in any window, like `30/minute`; of a list all hold at once.
+    pub rate: Set<OrOff<Rates>>,
+    /// What it belongs to.
+    pub key: Set<LimitKeyKind>,
+    /// Requests at once, below each rate's count; default: a hundredth of each, 1 to 20.
+    pub burst: Set<OrOff<Count<1, 1_000_000>>>,
+    /// What one request takes of the rate; default 1.
+    pub weight: Set<Count<1, 4_294_967_295>>,
+    /// Requests of one key between their start and the end of their body at most.
+    pub concurrency: Set<OrOff<Count<1, 10_000>>>,
+}
+
+/// `[[limit]] match`; all that is said has to match.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LimitMatch {
+    /// A method or several.
+    pub method: Set<Texts>,
+    /// Host name, or a glob over it.
+    pub host: Set<String>,
+    /// Glob over the path: `*` within a segment, `**` across.
+    pub path: Set<String>,
+}
+
 /// `[retry]`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -314,6 +349,14 @@ pub fn schema_value() -> serde_json::Value {
     settings.inline_subschemas = true;
     let mut schema = settings.into_generator().into_root_schema_for::<Job>().to_value();
     close(&mut schema);
+    let sections = schema.get_mut("properties").and_then(serde_json::Value::as_object_mut).into_iter().flatten();
+    for (_, section) in sections.filter(|(name, _)| SWITCHABLE.contains(&name.as_str())) {
+        let description = section.get("description").cloned();
+        *section = serde_json::json!({ "anyOf": [section.take(), { "const": "off" }] });
+        if let (Some(description), Some(section)) = (description, section.as_object_mut()) {
+            section.insert("description".into(), description);
+        }
+    }
     schema
 }
 
@@ -324,23 +367,17 @@ pub fn schema() -> String {
 }
 
 /// Sections that `"off"` switches off.
-pub(super) const SWITCHABLE: &[&str] = &["auth", "crawl", "pages"];
+pub(super) const SWITCHABLE: &[&str] = &["auth", "crawl", "pages", "limit"];
 
-/// Editors shall mark unknown keys, and know the sections that may be `"off"`.
+/// Editors shall mark unknown keys, in the tables of lists too.
 fn close(schema: &mut serde_json::Value) {
     let Some(object) = schema.as_object_mut() else { return };
     if let Some(properties) = object.get_mut("properties").and_then(serde_json::Value::as_object_mut) {
-        for (name, property) in properties.iter_mut() {
-            close(property);
-            if SWITCHABLE.contains(&name.as_str()) {
-                let description = property.get("description").cloned();
-                *property = serde_json::json!({ "anyOf": [property.take(), { "const": "off" }] });
-                if let (Some(description), Some(property)) = (description, property.as_object_mut()) {
-                    property.insert("description".into(), description);
-                }
-            }
-        }
+        properties.values_mut().for_each(close);
         object.insert("additionalProperties".into(), false.into());
+    }
+    if let Some(items) = object.get_mut("items") {
+        close(items);
     }
     object.remove("default");
 }

@@ -30,7 +30,15 @@ impl Dispatcher {
         if let Judgement::Refused { asked, from, .. } = &judgement {
             if let Some(claim) = self.refused_claim(&flight.claims, flight.url.path(), facts.resource.as_deref()) {
                 let (measured, jitter) = (self.measured(&flight.url, now), unit(self.seed, 0, robots_work.hops));
-                let refusal = Refusal { now, sent_at: flight.started, asked: *asked, grows: *from == WaitFrom::Backoff, jitter, measured, own: false };
+                let refusal = Refusal {
+                    now,
+                    sent_at: flight.started,
+                    asked: *asked,
+                    grows: *from == WaitFrom::Backoff,
+                    jitter,
+                    measured,
+                    own: false,
+                };
                 let change = self.limits.refused(&claim, refusal);
                 self.pauses(&flight.url, change.until);
                 self.held(&claim, &change, facts.status.unwrap_or(0), from.as_str());

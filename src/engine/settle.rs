@@ -234,7 +234,10 @@ impl Dispatcher {
         {
             let measured = self.measured(&url, now);
             let own = whose == Whose::Own;
-            let change = self.limits.refused(&claim, Refusal { now, sent_at: started, asked, grows: from == WaitFrom::Backoff, jitter: tried.unit, measured, own });
+            let change = self.limits.refused(
+                &claim,
+                Refusal { now, sent_at: started, asked, grows: from == WaitFrom::Backoff, jitter: tried.unit, measured, own },
+            );
             self.pauses(&url, change.until);
             self.held(&claim, &change, facts.status.unwrap_or(0), from.as_str());
             let refused_for = self.limits.refused_for(&claim, now);

@@ -1,6 +1,6 @@
 //! `[limits]`, `[retry]`, `[network]`, `[stop]`.
 
-use super::{Builder, take};
+use super::{Builder, limit, take};
 use crate::config::leaf::{Count, Name, OrOff, Set, Share, Size, Span, Texts, Wait};
 use crate::config::raw;
 use crate::model::Rate;
@@ -15,7 +15,7 @@ fn span(span: Option<Span>) -> Duration {
     span.map_or(Duration::ZERO, |s| s.0)
 }
 
-pub(super) fn limits(b: &mut Builder<'_>, raw: raw::Limits) -> LimitsPlan {
+pub(super) fn limits(b: &mut Builder<'_>, raw: raw::Limits, more: Vec<raw::Limit>) -> LimitsPlan {
     let rates = take!(b, "limits", raw.rate).and_then(OrOff::on).map_or_else(Vec::new, |r| r.0);
     let burst = take!(b, "limits", raw.burst).and_then(OrOff::on).and_then(|c| u32::try_from(c.0).ok());
     burst_below(b, "limits.burst", burst, &rates);
@@ -23,8 +23,9 @@ pub(super) fn limits(b: &mut Builder<'_>, raw: raw::Limits) -> LimitsPlan {
     if budget.is_some() && rates.is_empty() && !b.is_wrong("limits.rate") {
         b.error("limits.budget", "shares [limits] rate, and there is none: set rate to what is shared");
     }
+    let reserve = reserve(b, raw.reserve, &rates);
     LimitsPlan {
-        reserve: reserve(b, raw.reserve, &rates),
+        reserve,
         rates,
         burst,
         key: take!(b, "limits", raw.key).unwrap_or(LimitKeyKind::Host),
@@ -37,7 +38,7 @@ pub(super) fn limits(b: &mut Builder<'_>, raw: raw::Limits) -> LimitsPlan {
         budget,
         arrival: take!(b, "limits", raw.arrival).and_then(OrOff::on).map(|Wait(d)| d),
         hours: take!(b, "limits", raw.hours).and_then(OrOff::on),
-        more: Vec::new(),
+        more: limit::more(b, more, if reserve < 1.0 { reserve } else { 0.0 }),
     }
 }
 
@@ -77,18 +78,19 @@ pub(super) fn retry(b: &mut Builder<'_>, raw: raw::Retry) -> RetryPlan {
         backoff,
         max_backoff,
         statuses: take!(b, "retry", raw.statuses).map_or_else(Vec::new, |c| c.0),
-        methods: methods(b, raw.methods),
+        methods: methods(b, "retry.methods", raw.methods),
         budget: take!(b, "retry", raw.budget).and_then(OrOff::on).map(|s| s.0),
         final_sweep: take!(b, "retry", raw.final_sweep).unwrap_or(true),
         host_give_up: take!(b, "retry", raw.host_give_up).map_or(Duration::ZERO, |w| w.0),
     }
 }
 
-fn methods(b: &mut Builder<'_>, raw: Set<Texts>) -> Vec<String> {
-    let methods = b.take("retry.methods", raw).map_or_else(Vec::new, |t| t.0);
+/// In upper case.
+pub(super) fn methods(b: &mut Builder<'_>, key: &str, raw: Set<Texts>) -> Vec<String> {
+    let methods = b.take(key, raw).map_or_else(Vec::new, |t| t.0);
     for method in &methods {
         if http::Method::from_bytes(method.as_bytes()).is_err() {
-            b.error("retry.methods", format!("{method:?} is no HTTP method"));
+            b.error(key, format!("{method:?} is no HTTP method"));
         }
     }
     methods.into_iter().map(|m| m.to_ascii_uppercase()).collect()

@@ -2,6 +2,7 @@
 
 mod auth;
 mod frozen;
+mod limit;
 mod limits;
 mod output;
 mod pages;
@@ -76,6 +77,7 @@ pub(super) fn defaults(tree: &mut Node, shape: Shape, job_file: Option<&Path>) {
         };
         tree.default("crawl.robots", Value::Text(robots));
     }
+    limit::defaults(tree);
     output::defaults(tree, job_file);
 }
 
@@ -98,7 +100,7 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     }
     let (name, state) = output::job(&mut b, job.job);
     let output = output::output(&mut b, job.output);
-    let limits = limits::limits(&mut b, job.limits);
+    let limits = limits::limits(&mut b, job.limits, job.limit);
     let retry = limits::retry(&mut b, job.retry);
     request.idempotent |= retry.methods.contains(&request.method);
     let network = limits::network(&mut b, job.network);
@@ -143,6 +145,11 @@ fn check_extract(
     errors
 }
 
+/// `line 12`, where a place has one.
+fn line_of(origin: &Origin) -> Option<String> {
+    if let Origin::File { line, .. } = origin { Some(format!("line {line}")) } else { None }
+}
+
 struct Builder<'a> {
     context: Context<'a>,
     errors: &'a mut Vec<ConfigError>,
@@ -170,21 +177,14 @@ impl Builder<'_> {
     /// Who set a key, else its section, else the job as a whole. `crawl.follow[1]` is the second of a list.
     fn origin(&self, key: &str) -> Origin {
         let mut key = key;
-        if let Some((list, place)) = key.strip_suffix(']').and_then(|k| k.rsplit_once('[')) {
-            key = list;
-            if let (Some(Value::List(items)), Ok(i)) = (self.context.tree.get(list).map(|n| &n.value), place.parse::<usize>())
-                && let Some(item) = items.get(i)
-            {
-                return item.at.clone();
-            }
-        }
         loop {
-            match self.context.tree.get(key) {
-                Some(node) if node.at.rank() > 0 => return node.at.clone(),
-                _ => match key.rsplit_once('.') {
-                    Some((section, _)) if section.contains('.') || self.context.tree.get(key).is_none() => key = section,
-                    _ => return Origin::Job,
-                },
+            let found = self.context.tree.get(key);
+            let list = key.strip_suffix(']').and_then(|k| k.rsplit_once('[')).map(|(list, _)| list);
+            match (found, list, key.rsplit_once('.')) {
+                (Some(node), ..) if node.at.rank() > 0 => return node.at.clone(),
+                (_, Some(list), _) => key = list,
+                (_, _, Some((section, _))) if section.contains(['.', '[']) || found.is_none() => key = section,
+                _ => return Origin::Job,
             }
         }
     }

@@ -1,7 +1,8 @@
 //! `[limits]`, and what else says how fast a job may be.
 
 use super::job;
-use crate::config::{Hours, LimitKeyKind, LimitsPlan};
+use crate::config::{Hours, LimitKeyKind, LimitPlan, LimitsPlan};
+use crate::model::Rate;
 use std::time::Duration;
 
 fn limits(more: &str) -> LimitsPlan {
@@ -107,4 +108,159 @@ fn wrong_limits_are_told_with_the_cure() {
         assert_eq!(wrong(more), wanted, "{more}");
     }
     assert!(limits("rate = \"5/minute\"\nreserve = \"80%\"").reserve > 0.79);
+}
+
+#[test]
+fn more_limits_are_read_and_tables_of_one_name_are_one() {
+    let text = "[[limit]]\nname = \"search\"\nmatch = { method = \"get\", host = \"API.*.Example.com.\", path = \"/search/**\" }\nrate = [\"30/minute\", \"500/hour\"]\nkey = \"credential\"\nburst = 3\nweight = 2\nconcurrency = 4\n[[limit]]\nname = \"all\"\nconcurrency = 1\nrate = \"off\"\n[[limit]]\nname = \"search\"\nmatch = { method = [\"POST\", \"delete\"] }\nweight = 30\n";
+    let more = job(text).ok().plan.limits.more;
+    let rate = |count, secs| Rate { count, per: Duration::from_secs(secs) };
+    assert_eq!(
+        more[0],
+        LimitPlan {
+            name: "search".into(),
+            methods: vec!["GET".into()],
+            host: Some("api.*.example.com".into()),
+            path: Some("/search/**".into()),
+            rates: vec![rate(30, 60), rate(500, 3600)],
+            key: LimitKeyKind::Credential,
+            burst: Some(3),
+            weight: 2,
+            concurrency: Some(4),
+        }
+    );
+    let bare = LimitPlan {
+        name: "all".into(),
+        methods: Vec::new(),
+        host: None,
+        path: None,
+        rates: Vec::new(),
+        key: LimitKeyKind::Host,
+        burst: None,
+        weight: 1,
+        concurrency: Some(1),
+    };
+    assert_eq!(more[1], bare);
+    let methods = vec!["POST".into(), "DELETE".into()];
+    assert_eq!(more[2], LimitPlan { name: "search".into(), methods, key: LimitKeyKind::Credential, weight: 30, concurrency: None, ..bare });
+}
+
+#[test]
+fn hosts_of_a_match_are_written_as_dns_and_whatwg_have_them() {
+    let host = |text: &str| {
+        job(&format!("[[limit]]\nname = \"a\"\nconcurrency = 1\nmatch.host = \"{text}\"\n")).ok().plan.limits.more[0].host.clone().unwrap()
+    };
+    for (text, read) in [
+        ("Example.ORG.", "example.org"),
+        ("*.Bücher.example", "*.xn--bcher-kva.example"),
+        ("bücher.example", "xn--bcher-kva.example"),
+        ("[::1]", "[::1]"),
+        ("0:0::1", "[::1]"),
+        ("127.1", "127.0.0.1"),
+        ("a_b.example", "a_b.example"),
+        ("{a,b}.example", "{a,b}.example"),
+    ] {
+        assert_eq!(host(text), read);
+    }
+}
+
+/// What the last of the lines after `[[limit]]` says wrong, with the whole job in front.
+#[test]
+fn wrong_tables_of_limits_are_told_with_their_line() {
+    for (more, wanted) in [
+        ("rate = \"1/s\"", "x.toml:2:1: limit[0]: has no name: set name = \"…\", by which it is shown"),
+        (
+            "name = \"a b\"\nrate = \"1/s\"",
+            "x.toml:3:8: limit[0].name: \"a b\" is no name: up to 64 letters, digits, `.`, `_` and `-`, no mark in front",
+        ),
+        ("name = \"a\"", "x.toml:2:1: limit[0]: limits nothing: set rate = \"30/minute\" or concurrency = 4"),
+        ("name = \"a\"\nrate = []", "x.toml:2:1: limit[0]: limits nothing: set rate = \"30/minute\" or concurrency = 4"),
+        ("name = \"a\"\nrate = \"off\"", "x.toml:2:1: limit[0]: limits nothing: set rate = \"30/minute\" or concurrency = 4"),
+        (
+            "name = \"a\"\nrate = \"1\"",
+            "x.toml:4:8: limit[0].rate: \"1\" is no rate: write a number and a window, like \"5000/hour\", \"10/second\", \"100/15m\" or \"1/2s\"",
+        ),
+        ("name = \"a\"\nrate = \"5/s\"\nkey = \"hots\"", "x.toml:5:7: limit[0].key: \"hots\" is not known; did you mean \"host\"?"),
+        (
+            "name = \"a\"\nrate = [\"9/s\", \"5/m\"]\nburst = 5",
+            "x.toml:5:9: limit[0].burst: 5 at once is no less than the rate 5/minute: a burst has to be below each rate's count",
+        ),
+        ("name = \"a\"\nconcurrency = 2\nburst = 5", "x.toml:5:9: limit[0].burst: is how many of a rate go at once, and there is no rate"),
+        ("name = \"a\"\nconcurrency = 0", "x.toml:4:15: limit[0].concurrency: 0 is not between 1 and 10000"),
+        (
+            "name = \"a\"\nrate = [\"9/s\", \"5/m\"]\nweight = 6",
+            "x.toml:5:10: limit[0].weight: 6 is more than the rate 5/minute lets through: at most 5",
+        ),
+        (
+            "name = \"a\"\nconcurrency = 2\nweight = 2",
+            "x.toml:5:10: limit[0].weight: is what a request takes of a rate, and there is no rate",
+        ),
+        (
+            "name = \"a\"\nrate = \"9/s\"\nweight = 9\n[limits]\nreserve = \"1%\"",
+            "x.toml:5:10: limit[0].weight: 9 is more than [limits] reserve leaves of the rate 9/second",
+        ),
+        (
+            "name = \"a\"\nrate = \"9/s\"\n[limits]\nreserve = \"95%\"",
+            "x.toml:2:1: limit[0].weight: 1 is more than [limits] reserve leaves of the rate 9/second",
+        ),
+        (
+            "name = \"a\"\nrate = \"9/s\"\nmatch.method = []",
+            "x.toml:5:16: limit[0].match.method: is an empty list: leave it out for every method",
+        ),
+        (
+            "name = \"a\"\nrate = \"9/s\"\nmatch.method = [\"GET\", \"G T\"]",
+            "x.toml:5:16: limit[0].match.method: \"G T\" is no HTTP method",
+        ),
+        (
+            "name = \"a\"\nrate = \"9/s\"\nmatch.host = \"\"",
+            "x.toml:5:14: limit[0].match.host: is empty: write a host name like \"api.example.com\" or \"*.example.org\"",
+        ),
+        (
+            "name = \"a\"\nrate = \"9/s\"\nmatch.host = \"https://a/\"",
+            "x.toml:5:14: limit[0].match.host: \"https://a/\" is more than a host name: leave scheme and path out",
+        ),
+        (
+            "name = \"a\"\nrate = \"9/s\"\nmatch.host = \"a:80\"",
+            "x.toml:5:14: limit[0].match.host: \"a:80\" has a port: a server is one by its host name, whatever the port",
+        ),
+        (
+            "name = \"a\"\nrate = \"9/s\"\nmatch.host = \"a b\"",
+            "x.toml:5:14: limit[0].match.host: \"a b\" is no host name: invalid international domain name",
+        ),
+        (
+            "name = \"a\"\nrate = \"9/s\"\nmatch.host = \"{a\"",
+            "x.toml:5:14: limit[0].match.host: \"{a\" is no glob: unclosed alternate group; missing '}' (maybe escape '{' with '[{]'?)",
+        ),
+        (
+            "name = \"a\"\nrate = \"9/s\"\nmatch.host = \"ü*.example\"",
+            "x.toml:5:14: limit[0].match.host: \"ü*\" is half a glob and half a name that DNS writes in another way: write it as xn--…",
+        ),
+        ("name = \"a\"\nrate = \"9/s\"\nmatch.path = \"\"", "x.toml:5:14: limit[0].match.path: is empty: leave it out for every path"),
+        (
+            "name = \"a\"\nrate = \"9/s\"\nmatch.path = \"search/**\"",
+            "x.toml:5:14: limit[0].match.path: \"search/**\" matches no path: a path begins with `/`, like \"/search/**\"",
+        ),
+        (
+            "name = \"a\"\nrate = \"9/s\"\nmatch.path = \"/a[\"",
+            "x.toml:5:14: limit[0].match.path: \"/a[\" is no glob: unclosed character class; missing ']'",
+        ),
+        (
+            "name = \"a\"\nrate = \"9/s\"\n[[limit]]\nname = \"a\"\nweight = 10",
+            "x.toml:7:10: limit[1].weight: 10 is more than the rate 9/second lets through: at most 9",
+        ),
+    ] {
+        assert_eq!(job(&format!("[[limit]]\n{more}\n")).errors(), [wanted], "{more}");
+    }
+    let later =
+        "[[limit]]\nname = \"a\"\nrate = \"9/s\"\n[[limit]]\nname = \"a\"\nrate = \"1/s\"\nkey = \"job\"\nburst = 2\nconcurrency = 3\n";
+    let why = "belongs to the first [[limit]] named \"a\", at line 2: the others say what matches and its weight";
+    assert_eq!(
+        job(later).errors(),
+        [
+            format!("x.toml:7:8: limit[1].rate: {why}"),
+            format!("x.toml:8:7: limit[1].key: {why}"),
+            format!("x.toml:9:9: limit[1].burst: {why}"),
+            format!("x.toml:10:15: limit[1].concurrency: {why}"),
+        ]
+    );
 }

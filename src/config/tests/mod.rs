@@ -4,6 +4,7 @@ mod limits;
 mod plan;
 mod reference;
 mod secrets;
+mod tables;
 
 use super::{ConfigErrors, Loaded, Overrides, load};
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
 use super::{Job, job};
-use crate::config::walk::{NOT_YET, properties};
+use crate::config::walk::{NOT_YET, items, properties};
 use crate::config::{DEFAULTS, raw, tree};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
@@ -18,9 +18,10 @@ fn reference() -> tree::Node {
 }
 
 fn keys_of_schema(path: &str, schema: &Json, out: &mut BTreeSet<String>) {
-    match properties(schema) {
-        Some(known) => known.iter().for_each(|(name, s)| keys_of_schema(&[path, name].join("."), s, out)),
-        None => drop(out.insert(path.trim_start_matches('.').to_owned())),
+    match (items(schema), properties(schema)) {
+        (Some(item), _) => keys_of_schema(&format!("{path}[0]"), item, out),
+        (None, Some(known)) => known.iter().for_each(|(name, s)| keys_of_schema(&[path, name].join("."), s, out)),
+        (None, None) => drop(out.insert(path.trim_start_matches('.').to_owned())),
     }
 }
 
@@ -75,7 +76,7 @@ fn each_key_of_a_later_version_is_an_error_that_says_not_yet() {
         );
         assert!(reference().get(key).is_none(), "{key}");
     }
-    for section in ["step", "limit", "host", "response"] {
+    for section in ["step", "host", "response"] {
         let errors = job(&format!("[[{section}]]\nname = \"a\"\n[[{section}]]\nname = \"b\"\n")).errors();
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert!(errors[0].contains(&format!("{section}: not yet")), "{errors:?}");
@@ -142,6 +143,9 @@ fn every_key_of_the_whole_design_is_known_or_not_yet() {
             if properties(schema).is_some() {
                 walk(&key, node, Some(schema), seen);
             }
+            for (i, node) in node.items().iter().enumerate().filter(|_| items(schema).is_some()) {
+                walk(&format!("{key}[{i}]"), node, items(schema), seen);
+            }
         }
     }
     let mut seen = 0;
@@ -154,8 +158,17 @@ fn every_key_of_the_whole_design_is_known_or_not_yet() {
 
 #[test]
 fn the_schema_is_closed_and_described() {
+    /// The table itself where a table is one of several choices.
+    fn closed(schema: &Json) -> &Json {
+        let choices = schema.get("anyOf").and_then(Json::as_array);
+        choices.and_then(|any| any.iter().find(|s| s.get("properties").is_some())).unwrap_or(schema)
+    }
     fn walk(path: &str, schema: &Json) {
+        if let Some(item) = items(schema) {
+            return walk(path, item);
+        }
         let Some(known) = properties(schema) else { return };
+        assert_eq!(closed(schema)["additionalProperties"], false, "{path}");
         for (name, s) in known {
             assert!(s.get("description").is_some(), "{path}.{name} has no description");
             walk(&format!("{path}.{name}"), s);
