@@ -25,6 +25,8 @@ pub struct Job {
     pub limits: Limits,
     /// More limits, by method, host and path; a request waits for every one that matches it. `"off"` switches them off.
     pub limit: Vec<Limit>,
+    /// What differs for some hosts; of several that match the most specific counts. `"off"` switches them off.
+    pub host: Vec<Host>,
     /// What is tried again.
     pub retry: Retry,
     /// What is read out of each page.
@@ -220,6 +222,49 @@ pub struct LimitMatch {
     pub path: Set<String>,
 }
 
+/// `[[host]]`; what it leaves out is as everywhere.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Host {
+    /// Host name, or a glob over it like `*.example.org`.
+    #[serde(rename = "match")]
+    pub matching: Set<String>,
+    /// As `[limits] rate`.
+    pub rate: Set<OrOff<Rates>>,
+    /// As `[limits] burst`.
+    pub burst: Set<Count<1, 1_000_000>>,
+    /// As `[limits] per_host`.
+    pub per_host: Set<Count<1, 10_000>>,
+    /// As `[limits] delay`.
+    pub delay: Set<Span>,
+    /// Hosts of one group are one host to limits, holds, `per_host` and `delay`.
+    pub group: Set<Name>,
+    /// Headers besides those of `[request]`, or in their place; templates, or text with `${env:NAME}`.
+    pub headers: Set<Pairs>,
+    /// As `[request] user_agent`.
+    pub user_agent: Set<String>,
+    /// As `[request] proxy`.
+    pub proxy: Set<OrOff<Texts>>,
+    /// As `[request] robots` and `[crawl] robots`.
+    pub robots: Set<Robots>,
+    /// As `[retry]`.
+    pub retry: HostRetry,
+    /// As `[request] timeout`.
+    pub timeout: Timeout,
+}
+
+/// `[[host]] retry`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct HostRetry {
+    /// Tries in all.
+    pub attempts: Set<Count<1, 1000>>,
+    /// First backoff; it doubles, with full jitter.
+    pub backoff: Set<Span>,
+    /// Largest backoff.
+    pub max_backoff: Set<Span>,
+}
+
 /// `[retry]`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -367,7 +412,7 @@ pub fn schema() -> String {
 }
 
 /// Sections that `"off"` switches off.
-pub(super) const SWITCHABLE: &[&str] = &["auth", "crawl", "pages", "limit"];
+pub(super) const SWITCHABLE: &[&str] = &["auth", "crawl", "pages", "limit", "host"];
 
 /// Editors shall mark unknown keys, in the tables of lists too.
 fn close(schema: &mut serde_json::Value) {

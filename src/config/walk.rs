@@ -11,7 +11,7 @@ pub(super) const NOT_YET: &[&str] = &[
     "step",
     "since",
     "store",
-    "host",
+    "host.auth",
     "response",
     "input.sitemap",
     "input.range",
@@ -49,6 +49,7 @@ pub(super) const NOT_YET: &[&str] = &[
 pub(super) const ACCEPTED_SOON: &[&str] = &[
     "auth.tokens",
     "limit",
+    "host",
     "limits.key=domain",
     "limits.key=credential",
     "limits.jitter",

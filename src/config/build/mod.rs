@@ -2,6 +2,7 @@
 
 mod auth;
 mod frozen;
+mod host;
 mod limit;
 mod limits;
 mod output;
@@ -13,6 +14,7 @@ use super::errors::{ConfigError, Origin};
 use super::leaf::Set;
 use super::raw;
 use super::tree::{Node, Value};
+use super::walk::without_places;
 use crate::model::Template;
 use crate::model::plan::{NetworkPlan, Plan, StatePlace};
 use std::collections::BTreeMap;
@@ -103,6 +105,7 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     let limits = limits::limits(&mut b, job.limits, job.limit);
     let retry = limits::retry(&mut b, job.retry);
     request.idempotent |= retry.methods.contains(&request.method);
+    let hosts = host::hosts(&mut b, job.host, &limits, &retry);
     let network = limits::network(&mut b, job.network);
     let stop = limits::stop(&mut b, job.stop);
     let job_file = b.context.job_file.map(Path::to_path_buf);
@@ -114,7 +117,7 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
         request,
         auth,
         limits,
-        hosts: Vec::new(),
+        hosts,
         responses: Vec::new(),
         retry,
         crawl,
@@ -261,8 +264,11 @@ impl Builder<'_> {
     }
 
     fn no_stray_secrets(&mut self) {
-        let allowed =
-            |key: &str| key.starts_with("auth.") && key != "auth.hosts" || key.starts_with("request.headers.") || key == "request.proxy";
+        let allowed = |key: &str| {
+            let key = without_places(key);
+            let headers = key.starts_with("request.headers.") || key.starts_with("host.headers.");
+            headers || key == "request.proxy" || key == "host.proxy" || key.starts_with("auth.") && key != "auth.hosts"
+        };
         let mut stray = Vec::new();
         self.context.tree.each_text("", &mut |key, node, text| {
             if text.contains("${env:") && !allowed(key) {

@@ -1,4 +1,5 @@
 mod errors;
+mod hosts;
 mod layers;
 mod limits;
 mod plan;

@@ -65,7 +65,7 @@ fn defaults_of_absent_sections_are_as_the_reference_says() {
 
 #[test]
 fn each_key_of_a_later_version_is_an_error_that_says_not_yet() {
-    for key in NOT_YET {
+    for key in NOT_YET.iter().filter(|key| !key.starts_with("host.")) {
         let errors = job(&format!("{key} = \"off\"\n")).errors();
         assert_eq!(
             errors,
@@ -76,7 +76,11 @@ fn each_key_of_a_later_version_is_an_error_that_says_not_yet() {
         );
         assert!(reference().get(key).is_none(), "{key}");
     }
-    for section in ["step", "host", "response"] {
+    for key in NOT_YET.iter().filter_map(|key| key.strip_prefix("host.")) {
+        let errors = job(&format!("[[host]]\nmatch = \"a\"\n{key} = {{ bearer = \"x\" }}\n")).errors();
+        assert_eq!(errors, [format!("x.toml:4:1: host[0].{key}: not yet: this version of gleaner does not have it")]);
+    }
+    for section in ["step", "response"] {
         let errors = job(&format!("[[{section}]]\nname = \"a\"\n[[{section}]]\nname = \"b\"\n")).errors();
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert!(errors[0].contains(&format!("{section}: not yet")), "{errors:?}");
