@@ -2,9 +2,10 @@
 //! and unknown keys are found against it.
 
 use super::leaf::{
-    Any, Codes, Count, Duplicates, MAX_COUNT, Name, OnChange, OrOff, Pairs, Rates, Robots, Set, Share, Size, Span, Statuses, Texts, Wait,
+    Any, Code, Codes, Count, Duplicates, HeaderRule, MAX_COUNT, Name, OnChange, OrOff, Pairs, Rates, Robots, Set, Share, Size, Span,
+    StatusRanges, Statuses, Texts, Wait,
 };
-use crate::model::plan::{AllowNetwork, Hours, LimitKeyKind, OnBad, Scope};
+use crate::model::plan::{AllowNetwork, Hours, LimitKeyKind, OnBad, Scope, Then};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Deserialize;
@@ -29,6 +30,9 @@ pub struct Job {
     pub host: Vec<Host>,
     /// What is tried again.
     pub retry: Retry,
+    /// What an answer means that the built-in table would read otherwise; the first that matches counts. `"off"` switches
+    /// them off.
+    pub response: Vec<Response>,
     /// What is read out of each page.
     pub extract: Extract,
     /// Where the rows go.
@@ -287,6 +291,34 @@ pub struct Retry {
     pub host_give_up: Set<Wait>,
 }
 
+/// `[[response]]`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Response {
+    /// Which answers; all that is said has to match.
+    pub when: When,
+    /// What they mean.
+    pub then: Set<Then>,
+    /// Kebab-case reason of the skipped record, or of the attempt.
+    pub reason: Set<Code>,
+}
+
+/// `[[response]] when`; at least one of them.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct When {
+    /// Statuses, as in `[request] accept`.
+    pub status: Set<StatusRanges>,
+    /// A header that is there, or whose value a regex finds something in.
+    pub header: Set<HeaderRule>,
+    /// Regex that finds something in the decoded body.
+    pub body: Set<String>,
+    /// CSS selector that finds something.
+    pub selector: Set<String>,
+    /// jq filter that gives neither `false` nor `null`; one that errs is no match.
+    pub json: Set<String>,
+}
+
 /// `[extract]`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
@@ -412,7 +444,7 @@ pub fn schema() -> String {
 }
 
 /// Sections that `"off"` switches off.
-pub(super) const SWITCHABLE: &[&str] = &["auth", "crawl", "pages", "limit", "host"];
+pub(super) const SWITCHABLE: &[&str] = &["auth", "crawl", "pages", "limit", "host", "response"];
 
 /// Editors shall mark unknown keys, in the tables of lists too.
 fn close(schema: &mut serde_json::Value) {

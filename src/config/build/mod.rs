@@ -8,6 +8,7 @@ mod limits;
 mod output;
 mod pages;
 mod request;
+mod response;
 mod source;
 
 use super::errors::{ConfigError, Origin};
@@ -106,6 +107,7 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     let retry = limits::retry(&mut b, job.retry);
     request.idempotent |= retry.methods.contains(&request.method);
     let hosts = host::hosts(&mut b, job.host, &limits, &retry);
+    let responses = response::responses(&mut b, job.response);
     let network = limits::network(&mut b, job.network);
     let stop = limits::stop(&mut b, job.stop);
     let job_file = b.context.job_file.map(Path::to_path_buf);
@@ -118,7 +120,7 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
         auth,
         limits,
         hosts,
-        responses: Vec::new(),
+        responses,
         retry,
         crawl,
         pages,

@@ -4,6 +4,7 @@ mod layers;
 mod limits;
 mod plan;
 mod reference;
+mod responses;
 mod secrets;
 mod tables;
 

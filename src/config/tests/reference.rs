@@ -80,7 +80,7 @@ fn each_key_of_a_later_version_is_an_error_that_says_not_yet() {
         let errors = job(&format!("[[host]]\nmatch = \"a\"\n{key} = {{ bearer = \"x\" }}\n")).errors();
         assert_eq!(errors, [format!("x.toml:4:1: host[0].{key}: not yet: this version of gleaner does not have it")]);
     }
-    for section in ["step", "response"] {
+    for section in ["step"] {
         let errors = job(&format!("[[{section}]]\nname = \"a\"\n[[{section}]]\nname = \"b\"\n")).errors();
         assert_eq!(errors.len(), 1, "{errors:?}");
         assert!(errors[0].contains(&format!("{section}: not yet")), "{errors:?}");
@@ -91,6 +91,7 @@ fn each_key_of_a_later_version_is_an_error_that_says_not_yet() {
 fn each_value_of_a_later_version_says_not_yet() {
     for more in [
         "input.on_change = \"merge\"",
+        "response = [{ when.status = 401, then = \"refresh-auth\" }]",
         "pages.next = \"auto\"",
         "pages.next = \"json:.n\"\npages.param = \"path\"",
         "extract.fields = { a = \"markdown:\" }",
