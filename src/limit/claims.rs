@@ -1,8 +1,8 @@
 //! Which limits a request counts in.
 
 use crate::model::plan::{HostPlan, LimitKeyKind, LimitsPlan};
-use crate::model::{HostGlob, HostKey, Rate};
-use globset::{GlobBuilder, GlobMatcher};
+use crate::model::{HostGlob, HostKey, Rate, path_glob};
+use globset::GlobMatcher;
 use std::sync::Arc;
 
 /// Number of a limit: 0 is that of `[limits]`.
@@ -99,7 +99,7 @@ impl Claims {
             let first = further.iter().find(|f: &&Further| usize::from(f.limit) == i).map(|f| f.kind);
             let Ok(limit) = LimitId::try_from(i) else { continue };
             let host = table.host.as_deref().map(HostGlob::new);
-            let path = table.path.as_deref().map(path_glob);
+            let path = table.path.as_deref().map(|glob| path_glob(glob).ok());
             if matches!(host, Some(None)) || matches!(path, Some(None)) {
                 continue;
             }
@@ -171,10 +171,6 @@ impl Claims {
     pub(super) fn is_one(&self) -> bool {
         self.kind == LimitKeyKind::Job && self.further.is_empty() && self.special.iter().all(|s| s.limit.is_none())
     }
-}
-
-fn path_glob(text: &str) -> Option<GlobMatcher> {
-    Some(GlobBuilder::new(text).literal_separator(true).build().ok()?.compile_matcher())
 }
 
 /// The registrable domain of a host name; an address, or a name of the list itself, is its own.

@@ -1,6 +1,6 @@
 //! The words of the field as types: what every other module speaks.
 
-mod host_glob;
+mod glob;
 mod key;
 mod outcome;
 pub mod plan;
@@ -10,7 +10,7 @@ mod secret;
 mod template;
 mod units;
 
-pub use host_glob::HostGlob;
+pub use glob::{HostGlob, path_glob};
 pub use key::{FetchKey, HostKey, LinkUrl, canonical, normalise};
 pub use outcome::{Answer, Failure, Outcome, Sent};
 pub use reason::{Class, REASONS, Reason, ReasonDoc};
