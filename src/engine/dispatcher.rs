@@ -5,6 +5,7 @@
 
 use crate::clock::{Clock, Moment, Steady, SystemClock};
 use crate::engine::RunError;
+use crate::engine::counting::{Resources, Tokens};
 use crate::engine::extraction::Kit;
 use crate::engine::feeder::{Fed, FeedError};
 use crate::engine::frontier::{Frontier, Reply};
@@ -16,9 +17,9 @@ use crate::engine::tally::Tally;
 use crate::engine::work::{Flight, Item};
 use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, HostWait, Snapshot};
-use crate::limit::Limits;
-use crate::model::plan::{LimitKeyKind, Plan, Scope};
-use crate::model::{HostKey, mask_url, normalise, show_duration};
+use crate::limit::{Hours, Limits};
+use crate::model::plan::{Plan, Scope};
+use crate::model::{mask_url, normalise, show_duration};
 use crate::retry::Neighbours;
 use crate::schedule::{Schedule, Slot};
 use crate::store::encode::Encoder;
@@ -122,6 +123,13 @@ pub(crate) struct Dispatcher {
     pub defer: Option<String>,
     /// Why some hosts cannot be asked in this run: their proxies are dead, others go on.
     pub no_way: Option<String>,
+    /// When anything may be sent.
+    pub hours: Option<Hours>,
+    pub tokens: Tokens,
+    pub resources: Resources,
+    /// The guard broken on purpose (`GLEANER_TEST_BREAK=count-at-send`): the control that shows that the tests would see it.
+    #[cfg(debug_assertions)]
+    pub counts_at_send: bool,
 }
 
 impl Dispatcher {
@@ -473,7 +481,7 @@ impl Dispatcher {
             .waiting()
             .map(|(slot, key, at)| HostWait {
                 host: key.authority().to_owned(),
-                cause: self.cause(slot, key, now),
+                cause: self.cause(slot, now),
                 wait_ms: if at == Moment::FAR { 0 } else { u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX) },
             })
             .take(512)
@@ -489,9 +497,8 @@ impl Dispatcher {
         self.store.account()
     }
 
-    fn cause(&self, slot: Slot, key: &HostKey, now: Moment) -> String {
-        let limit_key = self.limits.key_of(key);
-        if self.limits.held_until(limit_key, now).is_some() {
+    fn cause(&self, slot: Slot, now: Moment) -> String {
+        if self.hosts.get(&slot).is_some_and(|h| self.limits.held_until(&h.claims, now).is_some()) {
             return "hold".into();
         }
         if let Some(Robots::Asking | Robots::Parked { .. }) = self.hosts.get(&slot).map(|h| &h.robots) {
@@ -524,11 +531,6 @@ impl Dispatcher {
                 self.frontier.more |= self.frontier.refill.remove(&slot) | self.frontier.trimmed.remove(&slot);
             }
         }
-    }
-
-    /// One limit for the whole job: asked once for all hosts.
-    pub(crate) fn has_one_limit(&self) -> bool {
-        self.plan.limits.key == LimitKeyKind::Job
     }
 
     pub(crate) fn has_room(&self) -> bool {

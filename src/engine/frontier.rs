@@ -3,11 +3,11 @@
 use crate::clock::{Clock, Moment, Wall};
 use crate::engine::RunError;
 use crate::engine::dispatcher::{BATCH, Dispatcher, IN_MEMORY, LONG_WAIT, PER_HOST, PER_NEW_HOST, store_failed};
-use crate::engine::hosts::{HostState, Robots};
+use crate::engine::hosts::{HostState, Pace, Robots};
 use crate::engine::work::{Flight, Item, SavedState, Work};
 use crate::engine::worker::Facts;
 use crate::events::Event;
-use crate::limit::SaveMark;
+use crate::limit::{About, SaveMark};
 use crate::model::{HostKey, mask_url, normalise};
 use crate::retry::{Breaker, Budget, Judgement};
 use crate::robots::Rules;
@@ -25,7 +25,7 @@ pub(crate) enum Reply {
     Leased(Result<Leased, StoreError>),
     Settled(Result<(), StoreError>),
     /// Whether the operator named the host of an entry that the network policy refused.
-    Named(Box<Flight>, Judgement, Facts, bool),
+    Named(Box<(Flight, Judgement, Facts)>, bool),
     /// What a redirect of a crawl leads to: a new address that is the entry's now, or one that is known.
     Claimed(Box<Work>, Result<Claim, StoreError>),
     Told(Result<(), StoreError>),
@@ -235,9 +235,10 @@ impl Dispatcher {
                 Claim::Yours => self.requeue(work),
                 Claim::Known { first_row } => self.skip_known(&work, first_row),
             },
-            Reply::Named(flight, judgement, facts, named) => {
+            Reply::Named(asked, named) => {
+                let (flight, judgement, facts) = *asked;
                 let now = self.clock.now();
-                self.settle_named(*flight, judgement, &facts, named, now);
+                self.settle_named(flight, judgement, &facts, named, now);
             }
         }
         Ok(())
@@ -304,6 +305,7 @@ impl Dispatcher {
             fresh: false,
             named: None,
             ended: None,
+            refused_at: None,
             rows: 0,
         };
         // An entry that the feeder offered names its host.
@@ -327,7 +329,8 @@ impl Dispatcher {
             robots: if self.plan.request.robots { Robots::Unknown } else { Robots::Open },
             breaker: Breaker::new(self.plan.retry.host_give_up),
             budget: Budget::default(),
-            limit_key: self.limits.key_of(key).into(),
+            claims: self.limits.claims(&About { host: key, method: "GET", path: "/robots.txt", token: None }),
+            pace: Pace::new(self.clock.now()),
             robots_tries: (0, None),
         });
         slot

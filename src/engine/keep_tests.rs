@@ -2,7 +2,7 @@
 
 use crate::clock::{Clock as _, ManualClock, Moment};
 use crate::engine::keep::{Keeper, RHYTHM};
-use crate::limit::{Limits, Permit, Why};
+use crate::limit::{Claim, Limits, Permit, Why};
 use crate::model::Rate;
 use crate::model::plan::{Codec, LimitsPlan, SinkFormat, SinkPlace, SinkPlan};
 use crate::store::encode::EncoderSpec;
@@ -13,12 +13,26 @@ use std::time::Duration;
 
 const HOUR: i64 = 3_600_000;
 /// A window of a minute counts so long.
-const HOLD: Duration = Duration::from_millis(60_060);
+const HOLD: Duration = left_of_hold(0);
 /// What rounding may add.
 const SLACK: Duration = Duration::from_millis(5);
 
+/// So many seconds later this is left of it.
+const fn left_of_hold(secs: u64) -> Duration {
+    Duration::from_millis(60_060 - 1000 * secs)
+}
+
 fn secs(n: u64) -> Duration {
     Duration::from_secs(n)
+}
+
+fn one(key: &str) -> [Claim; 1] {
+    [Claim { limit: 0, key: key.into(), weight: 1 }]
+}
+
+fn answered(limits: &mut Limits, mut permit: Permit, at: Moment) {
+    limits.arrived(&mut permit, at);
+    limits.done(permit);
 }
 
 struct Bed(tempfile::TempDir);
@@ -40,7 +54,7 @@ impl Bed {
     fn begin(&self, clock: &ManualClock, count: u32, fresh: bool) -> Life {
         let clock = clock.restarted();
         let rate = Rate { count, per: secs(60) };
-        let mut limits = Limits::new(&LimitsPlan { rates: vec![rate], burst: Some(count), ..LimitsPlan::default() });
+        let mut limits = Limits::new(&LimitsPlan { rates: vec![rate], burst: Some(count), ..LimitsPlan::default() }, &[]);
         let reserved = Some(Keeper::reserve(&mut limits));
         let config = StoreConfig {
             dir: Some(self.state()),
@@ -76,7 +90,7 @@ struct Life {
 
 impl Life {
     fn take(&mut self) -> Option<Permit> {
-        self.limits.take("a", self.clock.now())
+        self.limits.take(&one("a"), self.clock.now())
     }
 
     /// Takes as many as may go at once and answers them; how many.
@@ -84,14 +98,14 @@ impl Life {
         let permits: Vec<_> = std::iter::from_fn(|| self.take()).collect();
         let n = permits.len();
         for permit in permits {
-            self.limits.arrived(permit, self.clock.now());
+            answered(&mut self.limits, permit, self.clock.now());
         }
         n
     }
 
     /// How long until the key's next request; `None`: until a save.
     fn wait(&mut self) -> Option<Duration> {
-        let verdict = self.limits.next_at("a", self.clock.now());
+        let verdict = self.limits.next_at(&one("a"), self.clock.now());
         (verdict.at < Moment::FAR).then(|| verdict.at - self.clock.now())
     }
 
@@ -136,7 +150,7 @@ async fn a_window_goes_on_over_a_clean_end_whatever_the_calendar_does() {
         clock.set_wall_by(jump / 2);
         let mut life = bed.start(&clock, 10);
         assert_eq!(life.opened.unsaved, 0, "nothing to assume after a clean end");
-        about(life.wait(), HOLD - secs(20));
+        about(life.wait(), left_of_hold(20));
         life.clock.advance(secs(41));
         assert_eq!(life.spend(), 10);
         life.kill().await;
@@ -145,7 +159,7 @@ async fn a_window_goes_on_over_a_clean_end_whatever_the_calendar_does() {
 
 #[tokio::test]
 async fn after_a_reboot_the_calendar_counts_and_never_backwards() {
-    for (set, left) in [(20_000, HOLD - secs(20)), (-HOUR, HOLD)] {
+    for (set, left) in [(20_000, left_of_hold(20)), (-HOUR, HOLD)] {
         let bed = Bed::new();
         let mut life = bed.start(&ManualClock::default(), 10);
         assert_eq!(life.spend(), 10);
@@ -177,7 +191,7 @@ async fn a_killed_run_is_taken_to_have_sent_what_it_was_allowed_to() {
     let life = bed.start(&clock, 2);
     assert_eq!(life.opened.unsaved, 10);
     let clock = life.kill().await;
-    let mut life = bed.start(&clock, 10);
+    let life = bed.start(&clock, 10);
     assert_eq!(life.opened.unsaved, 10);
     // Once it is over, there is nothing to be said of it.
     life.clock.advance(secs(66));
@@ -199,7 +213,7 @@ async fn after_a_kill_a_key_waits_for_the_first_save() {
     let mut life = bed.start(&clock, 20);
     assert_eq!(life.keeper.due(&life.limits, life.clock.now()), life.clock.now() + RHYTHM, "the row of what was on the wire");
     assert!(life.take().is_none());
-    assert_eq!(life.limits.next_at("a", life.clock.now()).why, Why::Save);
+    assert_eq!(life.limits.next_at(&one("a"), life.clock.now()).why, Why::Save);
     life.keeper.waited_for = true;
     assert_eq!(life.keeper.due(&life.limits, life.clock.now()), life.clock.now(), "somebody waits");
     let unconfirmed = life.limits.save(life.clock.now());
@@ -232,7 +246,7 @@ async fn what_was_on_the_wire_counts_from_one_start_only() {
     life.clock.advance(secs(9));
     let clock = life.kill().await;
     let life = bed.start(&clock, 20);
-    about(wait_by_the_row(&life), HOLD + secs(5) - secs(9));
+    about(Some(wait_by_the_row(&life)), left_of_hold(4));
     life.clock.advance(secs(60));
     let clock = life.end().await;
     clock.advance(secs(1));
@@ -241,12 +255,12 @@ async fn what_was_on_the_wire_counts_from_one_start_only() {
 }
 
 /// How long the only row of a start goes on counting ten of ten.
-fn wait_by_the_row(life: &Life) -> Option<Duration> {
+fn wait_by_the_row(life: &Life) -> Duration {
     let kept = &life.opened.limiter[0];
     let rate = Rate { count: 10, per: secs(60) };
-    let mut limits = Limits::new(&LimitsPlan { rates: vec![rate], burst: Some(10), ..LimitsPlan::default() });
+    let mut limits = Limits::new(&LimitsPlan { rates: vec![rate], burst: Some(10), ..LimitsPlan::default() }, &[]);
     limits.restore(&serde_json::from_str(&kept.row).unwrap(), kept.down, life.clock.now());
-    Some(limits.next_at("a", life.clock.now()).at - life.clock.now())
+    limits.next_at(&one("a"), life.clock.now()).at - life.clock.now()
 }
 
 #[tokio::test]
@@ -267,8 +281,7 @@ async fn a_hold_is_neither_undercut_nor_prolonged_by_a_calendar_that_is_set() {
             let [(key, until)] = &life.opened.holds[..] else { panic!("{:?}", life.opened.holds) };
             assert_eq!(key, "a");
             let left = life.opened.calendar.at(life.clock.up()).until(*until);
-            let want = secs(600) - secs(100) * u32::try_from(restart).unwrap();
-            assert_eq!(left, want);
+            assert_eq!(left, secs(600 - 100 * u64::try_from(restart).unwrap()));
             clock = life.kill().await;
         }
     }
@@ -288,7 +301,7 @@ async fn what_servers_have_seen_is_kept_through_fresh() {
     clock.set_wall_by(HOUR);
     let mut life = bed.begin(&clock, 10, true);
     assert!(!life.opened.resumed);
-    about(life.wait(), HOLD - secs(20));
+    about(life.wait(), left_of_hold(20));
     assert_eq!(life.opened.calendar.at(life.clock.up()).until(life.opened.holds[0].1), secs(580));
     // In the new state too.
     let clock = life.kill().await;
@@ -302,8 +315,8 @@ async fn rows_of_idle_keys_go() {
     let mut life = bed.start(&ManualClock::default(), 10);
     for i in 0..300 {
         let key = format!("host{i}");
-        let permit = life.limits.take(&key, life.clock.now()).unwrap();
-        life.limits.arrived(permit, life.clock.now());
+        let permit = life.limits.take(&one(&key), life.clock.now()).unwrap();
+        answered(&mut life.limits, permit, life.clock.now());
         life.clock.advance(secs(1));
         life.save().await;
         assert!(bed.rows() <= 62, "{} rows", bed.rows());
@@ -329,7 +342,7 @@ async fn saves_come_in_their_rhythm_and_only_where_something_changed() {
     let now = life.clock.now();
     let (_, mark) = life.keeper.take(&mut life.limits, now, crate::clock::Wall(0));
     assert_eq!(due(&mut life), Moment::FAR);
-    life.limits.arrived(first, now);
+    answered(&mut life.limits, first, now);
     assert_eq!(due(&mut life), Moment::FAR, "one at a time");
     life.keeper.saved(&mut life.limits, mark);
     assert_eq!(due(&mut life), now + RHYTHM);
@@ -338,12 +351,12 @@ async fn saves_come_in_their_rhythm_and_only_where_something_changed() {
     life.save().await;
     life.clock.advance(secs(100));
     assert_eq!(due(&mut life), Moment::FAR, "an idle run writes nothing");
-    life.limits.arrived(second, life.clock.now());
+    answered(&mut life.limits, second, life.clock.now());
     assert_eq!(due(&mut life), life.clock.now() + RHYTHM);
     // Without rates there is nothing to save.
-    let mut none = Limits::new(&LimitsPlan::default());
+    let mut none = Limits::new(&LimitsPlan::default(), &[]);
     assert_eq!(Keeper::reserve(&mut none), 0);
     let mut keeper = Keeper::restore(&mut none, &life.opened, Moment::ZERO);
-    let _permit = none.take("a", Moment::ZERO);
+    let _permit = none.take(&one("a"), Moment::ZERO);
     assert_eq!(keeper.due(&none, Moment::ZERO), Moment::FAR);
 }

@@ -4,6 +4,7 @@
 //! asks schedule, limits and robots whose turn it is, workers send one attempt each, extraction turns answers into rows,
 //! and the store settles rows, fates and discovered addresses together.
 
+mod counting;
 mod dispatcher;
 mod error;
 mod extraction;

@@ -2,6 +2,7 @@
 
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::engine::RunError;
+use crate::engine::counting::{Resources, Tokens};
 use crate::engine::dispatcher::{Dispatcher, End, store_failed};
 use crate::engine::error::exit_code;
 use crate::engine::extraction::{self, Kit};
@@ -14,7 +15,7 @@ use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, Snapshot, Stats};
 use crate::extract::{CrawlScope, Extractor};
 use crate::fetch::Fetcher;
-use crate::limit::Limits;
+use crate::limit::{Hours, Limits};
 use crate::model::plan::{InputSource, Plan, StatePlace};
 use crate::schedule::Schedule;
 use crate::store::encode::{Encoder, EncoderSpec};
@@ -63,10 +64,10 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     let fetcher = Fetcher::new(&plan.request, &plan.network, shared.clone()).map_err(|e| job(e.to_string()))?;
     let most = plan.limits.workers.min(fetcher.budget()).max(1);
 
-    let mut limits = Limits::new(&plan.limits);
+    let mut limits = Limits::new(&plan.limits, &plan.hosts);
     // Of a throwaway state nothing is there to be read again.
-    let kept = !plan.limits.rates.is_empty() && plan.state != StatePlace::Throwaway;
-    let reserved = kept.then(|| Keeper::reserve(&mut limits));
+    let kept = plan.state != StatePlace::Throwaway;
+    let reserved = kept.then(|| Keeper::reserve(&mut limits)).filter(|n| *n > 0);
     let (store, opened) = open_store(&plan, &extractor, options.fresh, reserved, shared.clone()).await?;
     for notice in &opened.notices {
         events.notice(notice.clone());
@@ -158,6 +159,11 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         shortage: None,
         defer: None,
         no_way: None,
+        hours: plan.limits.hours.as_ref().map(Hours::new),
+        tokens: Tokens::new(plan.auth.as_ref()),
+        resources: Resources::default(),
+        #[cfg(debug_assertions)]
+        counts_at_send: std::env::var_os("GLEANER_TEST_BREAK").is_some_and(|b| b == "count-at-send"),
         seed: options.seed.unwrap_or_else(|| u64::from_ne_bytes(clock.wall().0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40),
         plan: plan.clone(),
         builder,

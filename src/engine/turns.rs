@@ -1,13 +1,14 @@
 //! Whose turn it is: schedule, robots, breaker, budget and limits asked together, and the request sent.
 
 use crate::clock::{Clock, Moment};
+use crate::engine::counting::{Admitted, Counter, words};
 use crate::engine::dispatcher::Dispatcher;
 use crate::engine::hosts::{HostState, Robots};
 use crate::engine::request::PageParts;
 use crate::engine::work::{Flight, Item, RobotsWork, Work};
 use crate::engine::worker::{ForParse, robots_url};
 use crate::fetch::{Fetcher, ProxyRest};
-use crate::limit::{Limits, Permit, Verdict, Why};
+use crate::limit::{Claim, Why};
 use crate::model::plan::Plan;
 use crate::model::{HostKey, Reason};
 use crate::retry::State;
@@ -27,20 +28,28 @@ impl Dispatcher {
                 return;
             }
             let now = self.clock.now();
-            if self.has_one_limit() {
-                let verdict = self.limits.next_at("job", now);
+            if self.limits.is_one() {
+                let job = [Claim { limit: 0, key: "job".into(), weight: 1 }];
+                let verdict = self.limits.next_at(&job, now);
                 if verdict.at > now {
                     self.next_turn = verdict.at;
                     self.keeper.waited_for |= verdict.why == Why::Save;
-                    self.waits_on = Some(words(verdict.why, "job"));
+                    self.waits_on = Some(words(&self.limits, verdict, &job));
                     return;
                 }
+            }
+            if let Some(wait) = self.hours.as_ref().and_then(|h| h.opens_in(self.clock.wall())) {
+                self.next_turn = now + wait;
+                self.waits_on = Some("the hours of [limits] hours".into());
+                return;
             }
             if self.defer.is_some() {
                 return;
             }
-            let Self { schedule, limits, hosts, plan, waits_on, blocked, keeper, shop, defer, no_way, .. } = self;
-            let mut permit = None;
+            let Self { schedule, limits, hosts, plan, waits_on, blocked, keeper, shop, defer, no_way, builder, tokens, resources, .. } =
+                self;
+            let mut counter = Counter { limits, builder, tokens, resources };
+            let mut admitted = None;
             let turn = schedule.turn(now, |slot, key, item, alone| {
                 let Some(host) = hosts.get_mut(&slot) else { return Gate::Blocked };
                 let wanted = wanted(plan, host, item, alone, now);
@@ -67,15 +76,19 @@ impl Dispatcher {
                         return Gate::Blocked;
                     }
                 }
-                let limit_key = host.limit_key.clone();
-                let Some(verdict) = refusal(limits, &limit_key, now, &mut permit) else { return wanted };
-                *waits_on = Some(words(verdict.why, key.authority()));
-                if verdict.at < Moment::FAR {
-                    return Gate::At(verdict.at);
+                match counter.admit(host, key, item, wanted == Gate::Instead, now) {
+                    Ok(a) => {
+                        host.pace.sent(now);
+                        admitted = Some(a);
+                        wanted
+                    }
+                    Err((verdict, claims)) => {
+                        *waits_on = Some(words(counter.limits, verdict, &claims));
+                        *blocked |= verdict.at == Moment::FAR;
+                        keeper.waited_for |= verdict.why == Why::Save;
+                        Gate::At(verdict.at)
+                    }
                 }
-                *blocked = true;
-                keeper.waited_for |= verdict.why == Why::Save;
-                Gate::Blocked
             });
             match turn {
                 Turn::Wait(at) => {
@@ -86,18 +99,18 @@ impl Dispatcher {
                     self.has_turn(slot);
                     self.dropped(slot, item, now);
                 }
-                Turn::Instead(slot) => self.ask_robots(slot, permit, now),
-                Turn::Send(slot, Item::Robots(robots)) => self.send_robots(slot, robots, permit, now),
+                Turn::Instead(slot) => self.ask_robots(slot, admitted, now),
+                Turn::Send(slot, Item::Robots(robots)) => self.send_robots(slot, robots, admitted, now),
                 Turn::Send(slot, Item::Entry(work)) => {
                     self.waits_on = None;
                     self.has_turn(slot);
-                    self.send_entry(slot, work, permit, now);
+                    self.send_entry(slot, work, admitted, now);
                 }
             }
         }
     }
 
-    fn send_entry(&mut self, slot: Slot, mut work: Box<Work>, permit: Option<Permit>, now: Moment) {
+    fn send_entry(&mut self, slot: Slot, mut work: Box<Work>, admitted: Option<Admitted>, now: Moment) {
         let is_try = work.hop.is_none();
         let mut parts = PageParts::default();
         let mut first = None;
@@ -112,16 +125,17 @@ impl Dispatcher {
             work.hop = Some(self.builder.first(url, same));
             work.began = Some((now, self.clock.wall()));
         }
+        let token = admitted.as_ref().and_then(|a| a.token).unwrap_or(0);
         let named = work.named.unwrap_or_else(|| self.hosts.get(&slot).is_some_and(|h| h.named));
         let Some(hop) = &work.hop else { return };
-        let request = match self.builder.request(hop, &work.lease.columns, &parts, work.identity, named) {
+        let request = match self.builder.request(hop, &work.lease.columns, &parts, token, work.identity, named) {
             Ok(mut r) => {
                 r.fresh |= work.fresh;
                 r
             }
             Err(message) => {
-                if let Some(p) = permit {
-                    self.limits.unsent(p);
+                if let Some(a) = admitted {
+                    self.limits.unsent(a.permit);
                 }
                 self.schedule.landed(slot);
                 self.skip(&work, Reason::BadInput, None, &message, None);
@@ -144,12 +158,12 @@ impl Dispatcher {
         // Links beyond the depth too: the store keeps them for a run that goes deeper.
         let links = self.plan.crawl.is_some();
         let parse = ForParse { lease: work.lease.clone(), attempts: work.tries.charged + 1, page: work.page.clone(), links };
-        let flight = self.fly(Item::Entry(work), slot, permit, url, now);
+        let flight = self.fly(Item::Entry(work), slot, admitted, url, now);
         self.tasks.spawn(self.shop.clone().entry(flight, request, parse));
     }
 
     /// Asks for the robots.txt of a host; its entries wait meanwhile.
-    fn ask_robots(&mut self, slot: Slot, permit: Option<Permit>, now: Moment) {
+    fn ask_robots(&mut self, slot: Slot, admitted: Option<Admitted>, now: Moment) {
         let Some(key) = self.schedule.key(slot).cloned() else { return };
         let url = if let Ok(u) = url::Url::parse(key.as_str()) {
             robots_url(&u)
@@ -157,8 +171,8 @@ impl Dispatcher {
             if let Some(h) = self.hosts.get_mut(&slot) {
                 h.robots = Robots::Open;
             }
-            if let Some(p) = permit {
-                self.limits.unsent(p);
+            if let Some(a) = admitted {
+                self.limits.unsent(a.permit);
             }
             self.schedule.landed(slot);
             return;
@@ -176,24 +190,32 @@ impl Dispatcher {
             }
             probes
         });
-        self.send_robots(slot, Box::new(RobotsWork { of: key, url, hops: 0, probe }), permit, now);
+        self.send_robots(slot, Box::new(RobotsWork { of: key, url, hops: 0, probe }), admitted, now);
     }
 
-    fn send_robots(&mut self, slot: Slot, robots: Box<RobotsWork>, permit: Option<Permit>, now: Moment) {
+    fn send_robots(&mut self, slot: Slot, robots: Box<RobotsWork>, admitted: Option<Admitted>, now: Moment) {
         let named = self.hosts.get(&slot).is_some_and(|h| h.named);
         let request = self.builder.robots(robots.url.clone(), named);
         let url = robots.url.clone();
-        let flight = self.fly(Item::Robots(robots), slot, permit, url, now);
+        let flight = self.fly(Item::Robots(robots), slot, admitted, url, now);
         self.tasks.spawn(self.shop.clone().robots(flight, request));
     }
 
-    fn fly(&mut self, item: Item, slot: Slot, permit: Option<Permit>, url: url::Url, now: Moment) -> u64 {
-        let limit_key = self.hosts.get(&slot).map_or_else(|| Arc::from(""), |h| h.limit_key.clone());
+    fn fly(&mut self, item: Item, slot: Slot, admitted: Option<Admitted>, url: url::Url, now: Moment) -> u64 {
+        let (permit, claims, token) = match admitted {
+            #[cfg(debug_assertions)]
+            Some(mut a) if self.counts_at_send => {
+                self.limits.arrived(&mut a.permit, now);
+                (Some(a.permit), a.claims, a.token)
+            }
+            Some(a) => (Some(a.permit), a.claims, a.token),
+            None => (None, Arc::from([]), None),
+        };
         let id = self.next_flight;
         self.next_flight += 1;
         self.in_flight += 1;
         self.flights
-            .insert(id, Flight { item, slot, limit_key, permit, started: now, started_wall: self.clock.wall(), url, landed: false });
+            .insert(id, Flight { item, slot, claims, token, permit, started: now, started_wall: self.clock.wall(), url, landed: false });
         id
     }
 
@@ -276,21 +298,5 @@ fn proxies(fetcher: &Fetcher, item: &Item, max_wait: Duration) -> Way {
             Way::Never(format!("no proxy is left that works ({}): mend [request] proxy or the http_proxy variables", rest.why))
         }
         Some(rest) => Way::At(rest),
-    }
-}
-
-/// Asks the limits; `None`: go, with `permit`.
-fn refusal(limits: &mut Limits, limit_key: &str, now: Moment, permit: &mut Option<Permit>) -> Option<Verdict> {
-    *permit = limits.take(limit_key, now);
-    if permit.is_some() { None } else { Some(limits.next_at(limit_key, now)) }
-}
-
-fn words(why: Why, at: &str) -> String {
-    match why {
-        Why::Free => format!("turn at {at}"),
-        Why::Hold => format!("hold at {at}"),
-        Why::Window(rate) | Why::Pace(rate) => format!("{rate} at {at}"),
-        Why::Probe => format!("first answer after the hold at {at}"),
-        Why::Save => "the state on disk".into(),
     }
 }

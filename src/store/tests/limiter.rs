@@ -99,7 +99,7 @@ async fn rows_go_when_nothing_of_them_counts_any_more() {
     store.limits(save(clock.wall(), &[("a", "A", 60), ("b", "B", 90), ("wire", "W", u64::MAX)], 7)).await.unwrap();
     store.limits(save(clock.wall(), &[("b", "B", 0)], 7)).await.unwrap();
     assert_eq!(count(), 2);
-    clock.advance(Duration::from_secs(60));
+    clock.advance(Duration::from_mins(1));
     store.limits(save(clock.wall(), &[], 7)).await.unwrap();
     assert_eq!(count(), 1);
     store.limits(save(clock.wall(), &[("a", "A", 60)], 7)).await.unwrap();
@@ -135,16 +135,16 @@ async fn stored_times_move_with_the_calendar_of_the_same_boot_and_with_no_other(
         let (store, opened) = limited(&bed, &clock, Some(7));
         let now = opened.calendar.at(clock.up());
         let want = |now| LeaseRequest { now, ..want(9, 9) };
-        let leased = store.lease(want(now)).await.unwrap();
-        let waits = now.until(leased.next_due.unwrap_or(now)).as_secs();
+        let given = store.lease(want(now)).await.unwrap();
+        let waits = now.until(given.next_due.unwrap_or(now)).as_secs();
         // By the calendar alone an hour has passed and everything is due.
         assert_eq!((waits, opened.holds.len()), if reboot { (0, 1) } else { (60, 2) }, "{set} {reboot}");
-        assert_eq!(leased.sweep_waiting, 1);
+        assert_eq!(given.sweep_waiting, 1);
         assert_eq!(kept(&opened), if reboot { vec![("W", 3639)] } else { vec![("A", 39), ("W", 39)] });
         if !reboot {
             assert_eq!(now.until(opened.holds[0].1).as_secs(), 60);
             assert!(store.lease(want(now.plus(Duration::from_secs(59)))).await.unwrap().hosts.iter().all(|h| h.entries.is_empty()));
-            assert_eq!(store.lease(want(now.plus(Duration::from_secs(60)))).await.unwrap().hosts[0].entries.len(), 1);
+            assert_eq!(store.lease(want(now.plus(Duration::from_mins(1)))).await.unwrap().hosts[0].entries.len(), 1);
         }
         store.close(None).await.unwrap();
         bed.verified();
