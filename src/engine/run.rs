@@ -67,7 +67,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     let mut limits = Limits::new(&plan.limits, &plan.hosts);
     // Of a throwaway state nothing is there to be read again.
     let kept = plan.state != StatePlace::Throwaway;
-    let reserved = kept.then(|| Keeper::reserve(&mut limits)).filter(|n| *n > 0);
+    let reserved = kept.then(|| Keeper::reserve(&mut limits)).filter(|r| !r.is_empty());
     let (store, opened) = open_store(&plan, &extractor, options.fresh, reserved, shared.clone()).await?;
     for notice in &opened.notices {
         events.notice(notice.clone());
@@ -271,7 +271,7 @@ async fn open_store(
     plan: &Arc<Plan>,
     extractor: &Extractor,
     fresh: bool,
-    reserved: Option<u32>,
+    reserved: Option<BTreeMap<String, u32>>,
     clock: Arc<dyn Clock>,
 ) -> Result<(Store, Opened), RunError> {
     let config = StoreConfig {

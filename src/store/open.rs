@@ -74,7 +74,7 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
     }
     recover(&sinks, stored.clean, &mut opened.notices)?;
     let up = stamp.up;
-    patience.resume(stamp, config.reserved, &mut opened);
+    patience.resume(stamp, config.reserved.as_ref(), &mut opened);
     let record = || patience.record(&conn, !opened.resumed, &opened.calendar, up);
     begin_run(&conn, &config, &sinks, &stored, opened.resumed, now, record).map_err(&db)?;
     if sync {

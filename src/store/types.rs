@@ -31,9 +31,9 @@ pub struct StoreConfig {
     pub depth: Option<u32>,
     /// Start over: earlier outputs and state are renamed, never deleted.
     pub fresh: bool,
-    /// What the next start has to assume if this run is killed before it saves; durable when [`super::open()`] is through.
-    /// `None`: the job has no rates, and what is kept of earlier ones stays as it is.
-    pub reserved: Option<u32>,
+    /// What the next start has to assume if this run is killed before it saves, by limit; durable when [`super::open()`] is
+    /// through. `None`: the job has no rates, and what is kept of earlier ones stays as it is.
+    pub reserved: Option<BTreeMap<String, u32>>,
     /// What takes the place of the process's stdout in tests and embedders; `None`: stdout itself.
     pub stdout: Option<File>,
 }
@@ -59,8 +59,8 @@ pub struct Opened {
     pub holds: Vec<(String, Wall)>,
     /// What limits have counted and still count; none where the job has no rates.
     pub limiter: Vec<KeptLimit>,
-    /// What may have been sent by each key and is in no row of `limiter`.
-    pub unsaved: u32,
+    /// How much may have been sent of each key and is in no row of `limiter`, by limit.
+    pub unsaved: BTreeMap<String, u32>,
     /// Lowercase sentences for people (what was cut, what was renamed).
     pub notices: Vec<String>,
     /// What the engine kept with [`super::Store::put`].
@@ -83,8 +83,8 @@ pub struct LimitsSave {
     pub at: Wall,
     /// One for each key that changed.
     pub rows: Vec<LimitRow>,
-    /// What the next start has to assume beside them.
-    pub unsaved: u32,
+    /// What the next start has to assume beside them, by limit.
+    pub unsaved: BTreeMap<String, u32>,
 }
 
 /// One key of a [`LimitsSave`].

@@ -95,7 +95,7 @@ pub(super) struct Writer {
     pub(super) input: Option<InputMark>,
     pub(super) snapshot: Option<String>,
     /// What the state says that the next start has to assume of limits.
-    pub(super) unsaved: Option<u32>,
+    pub(super) unsaved: Option<BTreeMap<String, u32>>,
     /// What the state says of cut links.
     pub(super) cut_recorded: Option<(u64, i64)>,
     /// Whether a transaction is open, and since when it holds changes.
