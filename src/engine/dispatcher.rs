@@ -3,13 +3,14 @@
 //! Nothing here waits for one thing: turns, landings, input, the store's replies and signals are served as they come, and
 //! what has to wait lies in the schedule's heap or in the store under its due time.
 
-use crate::clock::{Clock, Moment, SystemClock};
+use crate::clock::{Clock, Moment, Steady, SystemClock};
 use crate::engine::RunError;
 use crate::engine::counting::{Resources, Tokens};
 use crate::engine::extraction::Kit;
 use crate::engine::feeder::{Fed, FeedError};
 use crate::engine::frontier::{Frontier, Reply};
 use crate::engine::hosts::{HostState, Robots};
+use crate::engine::keep::Keeper;
 use crate::engine::request::Builder;
 use crate::engine::run::{Interrupt, Signals, encoder_spec, name_taken, same_name};
 use crate::engine::tally::Tally;
@@ -72,6 +73,9 @@ pub(crate) struct Dispatcher {
 
     pub schedule: Schedule<Item>,
     pub limits: Limits,
+    pub keeper: Keeper,
+    /// What stored times are times of.
+    pub calendar: Steady,
     pub neighbours: HashMap<Arc<str>, Neighbours>,
     pub hosts: HashMap<Slot, HostState>,
 
@@ -144,7 +148,8 @@ impl Dispatcher {
             if let Some(end) = self.end()? {
                 return Ok(end);
             }
-            let wake = self.wake_at();
+            let save = self.keep_limits(self.clock.now());
+            let wake = self.wake_at().min(save);
             let hungry = self.wants_input();
             tokio::select! {
                 biased;
@@ -176,10 +181,15 @@ impl Dispatcher {
         }
     }
 
-    /// Ends what is in flight; its entries are simply pending.
-    fn abandon(&mut self) {
+    /// Ends what is in flight; its entries are simply pending, its requests may arrive all the same.
+    pub(super) fn abandon(&mut self) {
         self.tasks.abort_all();
-        self.flights.clear();
+        let now = self.clock.now();
+        for (_, flight) in self.flights.drain() {
+            if let Some(permit) = flight.permit {
+                self.limits.lost(permit, now);
+            }
+        }
     }
 
     /// Hands everything that is settled to the store.

@@ -7,7 +7,7 @@ use crate::engine::hosts::{HostState, Pace, Robots};
 use crate::engine::work::{Flight, Item, SavedState, Work};
 use crate::engine::worker::Facts;
 use crate::events::Event;
-use crate::limit::About;
+use crate::limit::{About, SaveMark};
 use crate::model::{HostKey, mask_url, normalise};
 use crate::retry::{Breaker, Budget, Judgement};
 use crate::robots::Rules;
@@ -29,6 +29,8 @@ pub(crate) enum Reply {
     /// What a redirect of a crawl leads to: a new address that is the entry's now, or one that is known.
     Claimed(Box<Work>, Result<Claim, StoreError>),
     Told(Result<(), StoreError>),
+    /// What limits have counted is durable.
+    Kept(SaveMark, Result<(), StoreError>),
 }
 
 /// What is known of the frontier on disk.
@@ -115,7 +117,7 @@ impl Dispatcher {
             per_host: per_host.min(room.max(1)),
             per_new: (room / 2 / new_hosts.max(1)).clamp(1, PER_NEW_HOST),
             sweep: self.frontier.sweep,
-            now: self.clock.wall(),
+            now: self.calendar(),
         };
         self.leasing = true;
         self.frontier.stale = self.settling || self.offering;
@@ -169,6 +171,10 @@ impl Dispatcher {
     pub(super) fn replied(&mut self, reply: Reply) -> Result<(), RunError> {
         match reply {
             Reply::Told(r) => r.map_err(store_failed)?,
+            Reply::Kept(mark, r) => {
+                r.map_err(store_failed)?;
+                self.kept(mark);
+            }
             Reply::Settled(r) => {
                 self.settling = false;
                 match r {
@@ -211,7 +217,7 @@ impl Dispatcher {
                 self.frontier.drained = leased.drained && fresh;
                 self.frontier.sweep_waiting = leased.sweep_waiting;
                 if let Some(due) = leased.next_due {
-                    let at = self.clock.now() + self.clock.wall().until(due) + Duration::from_millis(1);
+                    let at = self.clock.now() + self.calendar().until(due) + Duration::from_millis(1);
                     // A lease at an earlier instant will say it again.
                     if self.frontier.dues.peek().is_none_or(|Reverse((first, _))| *first > at) {
                         self.frontier.dues.push(Reverse((at, None)));
@@ -254,7 +260,7 @@ impl Dispatcher {
             return;
         }
         let slot = self.host(&key);
-        let wall = self.clock.wall();
+        let wall = self.calendar();
         if let Some(due) = next_due {
             self.frontier.dues.push(Reverse((self.clock.now() + wall.until(due) + Duration::from_millis(1), Some(slot))));
         } else if more && !entries.is_empty() {

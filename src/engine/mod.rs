@@ -11,6 +11,9 @@ mod extraction;
 mod feeder;
 mod frontier;
 mod hosts;
+mod keep;
+#[cfg(test)]
+mod keep_tests;
 mod request;
 mod robots;
 mod run;

@@ -116,7 +116,7 @@ impl Dispatcher {
             h.robots = robots;
             h.robots_tries = (0, None);
             if let Some(id) = h.id {
-                let stored = StoredRobots { verdict: verdict.to_owned(), body, until: self.clock.wall().plus(ROBOTS_FOR) };
+                let stored = StoredRobots { verdict: verdict.to_owned(), body, until: self.calendar().plus(ROBOTS_FOR) };
                 let store = self.store.clone();
                 self.replies.push(Box::pin(async move { Reply::Told(store.put_host(id, stored).await) }));
             }

@@ -8,6 +8,7 @@ use crate::engine::error::exit_code;
 use crate::engine::extraction::{self, Kit};
 use crate::engine::feeder::{Fed, Feeder};
 use crate::engine::frontier::Frontier;
+use crate::engine::keep::Keeper;
 use crate::engine::request::Builder;
 use crate::engine::tally::Tally;
 use crate::engine::worker::{Landing, Shop};
@@ -63,7 +64,11 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     let fetcher = Fetcher::new(&plan.request, &plan.network, shared.clone()).map_err(|e| job(e.to_string()))?;
     let most = plan.limits.workers.min(fetcher.budget()).max(1);
 
-    let (store, opened) = open_store(&plan, &extractor, options.fresh, shared.clone()).await?;
+    let mut limits = Limits::new(&plan.limits, &plan.hosts);
+    // Of a throwaway state nothing is there to be read again.
+    let kept = plan.state != StatePlace::Throwaway;
+    let reserved = kept.then(|| Keeper::reserve(&mut limits)).filter(|n| *n > 0);
+    let (store, opened) = open_store(&plan, &extractor, options.fresh, reserved, shared.clone()).await?;
     for notice in &opened.notices {
         events.notice(notice.clone());
     }
@@ -99,16 +104,16 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     });
 
     let (fed, input_done) = start_feeder(&plan, &builder, &opened, &events)?;
-    let mut limits = Limits::new(&plan.limits, &plan.hosts);
-    let (now, wall) = (clock.now(), clock.wall());
+    let (now, calendar) = (clock.now(), opened.calendar.clone());
     for (key, until) in &opened.holds {
-        if *until > wall {
-            limits.restore_hold(key, now + wall.until(*until));
-        }
+        limits.restore_hold(key, now + calendar.at(clock.up()).until(*until));
     }
+    let keeper = Keeper::restore(&mut limits, &opened, now);
     let mut dispatcher = Dispatcher {
         schedule: Schedule::new(plan.limits.per_host, plan.limits.delay),
         limits,
+        keeper,
+        calendar,
         neighbours: HashMap::new(),
         hosts: HashMap::new(),
         flights: HashMap::new(),
@@ -159,7 +164,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         resources: Resources::default(),
         #[cfg(debug_assertions)]
         counts_at_send: std::env::var_os("GLEANER_TEST_BREAK").is_some_and(|b| b == "count-at-send"),
-        seed: options.seed.unwrap_or_else(|| u64::from_ne_bytes(wall.0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40),
+        seed: options.seed.unwrap_or_else(|| u64::from_ne_bytes(clock.wall().0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40),
         plan: plan.clone(),
         builder,
         kit,
@@ -262,7 +267,13 @@ fn restore_encoder(plan: &Plan, kit: &Kit, opened: &Opened) {
     }
 }
 
-async fn open_store(plan: &Arc<Plan>, extractor: &Extractor, fresh: bool, clock: Arc<dyn Clock>) -> Result<(Store, Opened), RunError> {
+async fn open_store(
+    plan: &Arc<Plan>,
+    extractor: &Extractor,
+    fresh: bool,
+    reserved: Option<u32>,
+    clock: Arc<dyn Clock>,
+) -> Result<(Store, Opened), RunError> {
     let config = StoreConfig {
         dir: match &plan.state {
             StatePlace::Folder(dir) => Some(dir.clone()),
@@ -276,6 +287,7 @@ async fn open_store(plan: &Arc<Plan>, extractor: &Extractor, fresh: bool, clock:
         encoder: encoder_spec(plan, extractor),
         depth: plan.crawl.as_ref().and_then(|c| c.depth),
         fresh,
+        reserved,
         stdout: None,
     };
     let opened = tokio::task::spawn_blocking(move || store::open(config, clock)).await;
@@ -353,6 +365,7 @@ async fn finish(d: &mut Dispatcher, store: &Store, ended: Result<End, RunError>,
         Ok(end) => (end, None),
         Err(e) => (End { finish: "stopped:failure".into(), done: false }, Some(e)),
     };
+    let kept = d.keep_limits_for_good().await;
     let account = store.commit().await;
     if let Ok(account) = &account {
         d.events.emit(&Event::Committed { account: *account });
@@ -361,6 +374,7 @@ async fn finish(d: &mut Dispatcher, store: &Store, ended: Result<End, RunError>,
         let _ = store.close(None).await;
         return Err(e);
     }
+    kept?;
     let account = account.map_err(store_failed)?;
     let by_reason = store.by_reason();
     tell_of_cut(d, store.cut());

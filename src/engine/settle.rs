@@ -269,7 +269,7 @@ impl Dispatcher {
                     self.requeue(work);
                 } else {
                     self.tally.waits("backoff", now, after);
-                    let due = self.clock.wall().plus(after + Duration::from_millis(1));
+                    let due = self.calendar().plus(after + Duration::from_millis(1));
                     // The store has it under the host of its listed address.
                     let at = self.schedule.find(&HostKey::of(&work.target));
                     self.frontier.dues.push(std::cmp::Reverse((now + after + Duration::from_millis(2), at)));
@@ -314,7 +314,6 @@ impl Dispatcher {
 
     /// A key is held: told once an event, kept in the state.
     pub(super) fn held(&mut self, claim: &Claim, change: &crate::limit::HoldChange, status: u16, from: &'static str) {
-        let until = self.clock.wall().plus(change.wait);
         if change.new_event {
             let now = self.clock.now();
             self.tally.waits("hold", now, change.wait);
@@ -323,13 +322,13 @@ impl Dispatcher {
                     Some(name) => format!("{} ({name})", claim.key),
                     None => claim.key.to_string(),
                 },
-                until,
+                until: self.clock.wall().plus(change.wait),
                 wait_ms: u64::try_from(change.wait.as_millis()).unwrap_or(u64::MAX),
                 status,
                 from,
             });
         }
-        let (store, key) = (self.store.clone(), self.limits.stored_key(claim));
+        let (store, key, until) = (self.store.clone(), self.limits.stored_key(claim), self.calendar().plus(change.wait));
         self.replies.push(Box::pin(async move { Reply::Told(store.hold(&key, until).await) }));
     }
 

@@ -8,7 +8,7 @@ use crate::engine::request::PageParts;
 use crate::engine::work::{Flight, Item, RobotsWork, Work};
 use crate::engine::worker::{ForParse, robots_url};
 use crate::fetch::{Fetcher, ProxyRest};
-use crate::limit::Claim;
+use crate::limit::{Claim, Why};
 use crate::model::plan::Plan;
 use crate::model::{HostKey, Reason};
 use crate::retry::State;
@@ -33,6 +33,7 @@ impl Dispatcher {
                 let verdict = self.limits.next_at(&job, now);
                 if verdict.at > now {
                     self.next_turn = verdict.at;
+                    self.keeper.waited_for |= verdict.why == Why::Save;
                     self.waits_on = Some(words(&self.limits, verdict, &job));
                     return;
                 }
@@ -45,7 +46,8 @@ impl Dispatcher {
             if self.defer.is_some() {
                 return;
             }
-            let Self { schedule, limits, hosts, plan, waits_on, blocked, shop, defer, no_way, builder, tokens, resources, .. } = self;
+            let Self { schedule, limits, hosts, plan, waits_on, blocked, keeper, shop, defer, no_way, builder, tokens, resources, .. } =
+                self;
             let mut counter = Counter { limits, builder, tokens, resources };
             let mut admitted = None;
             let turn = schedule.turn(now, |slot, key, item, alone| {
@@ -83,6 +85,7 @@ impl Dispatcher {
                     Err((verdict, claims)) => {
                         *waits_on = Some(words(counter.limits, verdict, &claims));
                         *blocked |= verdict.at == Moment::FAR;
+                        keeper.waited_for |= verdict.why == Why::Save;
                         Gate::At(verdict.at)
                     }
                 }

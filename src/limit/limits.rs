@@ -146,7 +146,8 @@ pub(super) struct Slot {
     pub(super) adapt: Option<Box<Adapt>>,
     /// One for each of the server's windows.
     quotas: Vec<Quota>,
-    /// What was taken, and how much of it the state on disk knows.
+    /// What was taken, and how much of it the state on disk knows; of a slot that starts with what an earlier run may have
+    /// sent as much as may be taken, so that the first waits for a save of that.
     pub(super) taken: u64,
     pub(super) durable: u64,
     /// Tells this slot from an earlier one in its place.
@@ -292,7 +293,7 @@ impl Limits {
                     verdict = Verdict { at, why, claim: n };
                 }
             };
-            let Self { reserve, all, slots, arrival, .. } = self;
+            let Self { all, slots, arrival, .. } = self;
             let (Some(slot), Some(limit)) = (slots[i].as_mut(), all.get(usize::from(claim.limit))) else { continue };
             match slot.hold.as_ref().map_or(Gate::Open, |h| h.gate(now)) {
                 Gate::Open => {}
@@ -314,9 +315,11 @@ impl Limits {
                 later(count.spent.opens_at(&window.guard, in_flight, claim.weight, now), Why::Window(window.rate));
                 later(window.pacer.next_at(count.tat, now), Why::Pace(window.rate));
             }
-            if !reserve.covers(slot, claim.weight) {
-                later(Moment::FAR, Why::Save);
-            }
+        }
+        if verdict.at <= now
+            && let Some(n) = self.ask_to_save(claims)
+        {
+            verdict = Verdict { at: Moment::FAR, why: Why::Save, claim: n };
         }
         verdict
     }
@@ -336,7 +339,7 @@ impl Limits {
             };
             permit.parts.push(Part { slot: u32::try_from(slot).unwrap_or(u32::MAX), epoch: 0, weight: claim.weight });
         }
-        if !permit.parts.iter().all(|part| self.admits(part, now)) || !self.pace(&permit.parts, now) {
+        if !permit.parts.iter().all(|part| self.admits(part, now)) || self.ask_to_save(claims).is_some() || !self.pace(&permit.parts, now) {
             return None;
         }
         for part in &mut permit.parts {
@@ -358,9 +361,23 @@ impl Limits {
         Some(permit)
     }
 
-    /// Everything but pacing, which would have to be taken back.
+    /// The first claim that has to wait for a save, if one has; all such keys have one coming then. Asked last, so that a key that
+    /// waits for something else writes nothing.
+    fn ask_to_save(&mut self, claims: &[Claim]) -> Option<usize> {
+        let mut first = None;
+        for (n, claim) in claims.iter().enumerate() {
+            let uncovered = |i: &usize| self.slots[*i].as_ref().is_some_and(|slot| !self.reserve.covers(slot, claim.weight));
+            if let Some(i) = self.find(claim).filter(uncovered) {
+                self.touch(i);
+                first.get_or_insert(n);
+            }
+        }
+        first
+    }
+
+    /// Everything but a save that is to come, and pacing, which would have to be taken back.
     fn admits(&mut self, part: &Part, now: Moment) -> bool {
-        let Self { reserve, all, slots, arrival, .. } = self;
+        let Self { all, slots, arrival, .. } = self;
         let Some(slot) = slots.get_mut(part.slot as usize).and_then(Option::as_mut) else { return false };
         let limit = &all[usize::from(slot.limit)];
         let in_flight = if arrival.is_some() { 0 } else { slot.in_flight };
@@ -368,7 +385,6 @@ impl Limits {
             && slot.quotas.iter().all(|q| q.opens_at(slot.in_flight, part.weight, now).is_none())
             && slot.adapt.as_ref().is_none_or(|a| a.next() <= now)
             && limit.concurrency.is_none_or(|most| slot.open < most)
-            && reserve.covers(slot, part.weight)
             // The guards decide first: they are the promise.
             && limit.windows.iter().zip(&mut slot.counts).all(|(window, count)| {
                 count.spent.forget(now);
@@ -659,7 +675,7 @@ impl Limits {
             hold: None,
             adapt: None,
             quotas: Vec::new(),
-            taken: 0,
+            taken: self.reserve.owed(claim.limit, now),
             durable: 0,
             born: self.born,
             dirty: false,

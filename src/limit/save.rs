@@ -2,22 +2,29 @@
 //! the last save is bounded and counted as spent.
 //!
 //! ```text
-//! start   reserve(commit interval); if the last run did not end cleanly: assume_unsaved(now, its reserved());
-//!         restore(row, down, now) for every saved row
+//! start   reserve(commit interval); durable before the first request: the greater of reserved() and what the last run left
+//!         to be assumed; assume_unsaved(now, what it left); restore(row, down, now) for every saved row
 //! commit  (rows, mark) = save(now); rows written in the commit's transaction; when it is durable: saved(mark)
-//! end     a last commit, marked clean when nothing is in flight
+//! end     a last commit, with it what the next start has to assume: assumed(now)
 //! ```
 //!
 //! Between two durable saves a key takes at most [`Limits::reserved`] permits, else it waits with `Why::Save`; so a run that
 //! was killed sent at most that many which no row knows. They are counted as arrived 5 s after the next start, for every
-//! key: one that no row names may have been asked too.
+//! key: one that no row names may have been asked too. Where that is so, a key's first permit waits until a row that counts
+//! them is durable: else a second kill before the first save would leave two such lots, of which the next start assumes one.
+//! A key that is not asked writes nothing, and the one assumption of each start covers it.
 
 use super::adapt::Adapt;
+use super::claims::LimitId;
 use super::limits::{Count, Limit, Limits, Slot, Window, stored_key};
-use super::window::LOST;
+use super::window::{Guard, LOST};
 use crate::clock::Moment;
+use crate::model::Rate;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
+
+/// After this long nothing is left of a learned rate: a day by a factor e, forgotten at a hundredth.
+const LEARNED: Duration = Duration::from_hours(24 * 5);
 
 /// One key's windows as they are kept in the state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,6 +47,35 @@ pub struct SavedWindow {
     pub per_ms: u64,
     /// Milliseconds from arrival to the save (negative: later than the save), and how many.
     pub ago: Vec<(i64, u32)>,
+}
+
+impl SavedKey {
+    /// The same `down` later, at the start of a run: what was on the wire counts as arrived 5 s after it.
+    #[must_use]
+    pub fn landed(mut self, down: Duration) -> Self {
+        let down = ms_signed(down);
+        let in_flight = std::mem::take(&mut self.in_flight);
+        for window in &mut self.windows {
+            for (ago, _) in &mut window.ago {
+                *ago = ago.saturating_add(down);
+            }
+            window.ago.push((-ms_signed(LOST), in_flight));
+        }
+        self
+    }
+
+    /// How long after its save something of it still counts; `None` while something is on the wire.
+    #[must_use]
+    pub fn counts_for(&self) -> Option<Duration> {
+        let left = |w: &SavedWindow| {
+            let hold = Guard::new(Rate { count: 1, per: Duration::from_millis(w.per_ms) }).hold();
+            let newest = w.ago.iter().map(|(ago, _)| *ago).min()?;
+            // A millisecond for each rounding.
+            Some(Duration::from_millis(u64::try_from(ms_signed(hold).saturating_sub(newest).saturating_add(2)).unwrap_or(0)))
+        };
+        let adapted = self.adapted.map(|_| LEARNED).unwrap_or_default();
+        (self.in_flight == 0).then(|| self.windows.iter().filter_map(left).max().unwrap_or_default().max(adapted))
+    }
 }
 
 /// What a save covers, until it is durable.
@@ -65,12 +101,21 @@ impl Reserve {
 
     /// Whether the key may take `weight` more before the next durable save.
     pub(super) fn covers(&self, slot: &Slot, weight: u32) -> bool {
-        let between = self.between.get(usize::from(slot.limit)).copied().unwrap_or(0);
+        let between = self.between_of(slot.limit);
         between == 0 || slot.taken.saturating_sub(slot.durable) + u64::from(weight) <= u64::from(between)
     }
 
     pub(super) fn assumes_at(&self, now: Moment) -> bool {
         self.assumed.is_some_and(|(until, _, _)| now < until)
+    }
+
+    /// Permits that a slot made at `now` counts as taken: all that may be, where it starts with what is assumed.
+    pub(super) fn owed(&self, limit: LimitId, now: Moment) -> u64 {
+        if self.assumes_at(now) { u64::from(self.between_of(limit)) } else { 0 }
+    }
+
+    fn between_of(&self, limit: LimitId) -> u32 {
+        self.between.get(usize::from(limit)).copied().unwrap_or(0)
     }
 
     /// What a slot made at `now` starts with.
@@ -110,6 +155,19 @@ impl Limits {
         let u = now + LOST;
         let longest = self.all.iter().flat_map(|l| &l.windows).map(|w| w.guard.hold()).max().unwrap_or_default();
         self.reserve.assumed = (reserved > 0).then_some((u + longest, u, reserved));
+    }
+
+    /// What the next start has to assume if nothing more is taken: of earlier runs, for keys that were not saved since; 0 once
+    /// that has left every window.
+    #[must_use]
+    pub fn assumed(&self, now: Moment) -> u32 {
+        self.reserve.assumed.filter(|(until, _, _)| now < *until).map_or(0, |(_, _, n)| n)
+    }
+
+    /// Whether a key changed since the last save.
+    #[must_use]
+    pub fn has_unsaved(&self) -> bool {
+        !self.reserve.dirty.is_empty()
     }
 
     /// A row of an earlier run, saved `down` ago (zero where the calendar went back). A window of a new length is filled from
@@ -182,6 +240,10 @@ impl Limits {
 
 fn ms(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn ms_signed(d: Duration) -> i64 {
+    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn nanos(d: Duration) -> i128 {

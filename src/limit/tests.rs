@@ -232,55 +232,67 @@ fn limits_may_move_between_threads() {
 #[test]
 fn no_window_is_passed_across_kills() {
     for (count, per_ms) in [(50u32, 10_000u64), (10, 1000), (300, 20_000), (3, 5000)] {
-        let mut arrivals = Vec::new();
-        let mut disk: std::collections::BTreeMap<String, (super::SavedKey, u64)> = std::collections::BTreeMap::new();
-        let (mut real, mut rng) = (0u64, 0u64);
-        let mut chance = |n: u64| {
-            rng += 1;
-            part(n, crate::clock::unit(u64::from(count), rng, 0))
-        };
-        for life in 0..40u64 {
-            let start = real;
-            let at = |real: u64| Moment(real - start);
-            let mut l = limits(&[(count, per_ms)], Some(count.div_ceil(3)));
-            l.reserve(Duration::from_millis(200));
-            if life > 0 {
-                l.assume_unsaved(at(real), l.reserved());
-            }
-            for (row, saved) in disk.values() {
-                l.restore(row, Duration::from_nanos(real - saved), at(real));
-            }
-            let mut wire: Vec<(u64, super::Permit)> = Vec::new();
-            let mut pending: Option<(u64, u64, Vec<super::SavedKey>, super::SaveMark)> = None;
-            let killed = real + 100 * MS + chance(3 * per_ms * MS);
-            while real < killed {
-                real += 2 * MS;
-                while let Some(i) = wire.iter().position(|(u, _)| *u <= real) {
-                    let (u, permit) = wire.swap_remove(i);
-                    l.answered(permit, at(u));
-                }
-                if pending.as_ref().is_some_and(|(durable, ..)| *durable <= real)
-                    && let Some((_, saved, rows, mark)) = pending.take()
-                {
-                    disk.extend(rows.into_iter().map(|row| (row.key.clone(), (row, saved))));
-                    l.saved(mark);
-                } else if pending.is_none() && real % (200 * MS) < 2 * MS {
-                    let (rows, mark) = l.save(at(real));
-                    pending = Some((real + chance(400) * MS, real, rows, mark));
-                }
-                while let Some(permit) = l.take(&one("a"), at(real)) {
-                    let arrival = real + chance(300) * MS;
-                    arrivals.push(Moment(arrival));
-                    wire.push((arrival + chance(200) * MS, permit));
-                }
-            }
-            real += chance(500) * MS;
-        }
-        arrivals.sort();
-        let most = most_in(&arrivals, Duration::from_millis(per_ms));
-        assert!(most <= count as usize, "{most} of {count} in {per_ms} ms");
-        println!("{count}/{per_ms}ms: {} arrivals over 40 lives, at most {most} in a window", arrivals.len());
+        killed_again_and_again(count, per_ms, 40, 3 * per_ms);
     }
+}
+
+/// Most of these lives end before their first save is durable: what each of them sent adds up.
+#[test]
+fn no_window_is_passed_where_runs_are_killed_before_their_first_save() {
+    for (count, per_ms) in [(50u32, 10_000u64), (10, 1000), (300, 20_000), (3, 5000)] {
+        killed_again_and_again(count, per_ms, 400, 200);
+    }
+}
+
+fn killed_again_and_again(count: u32, per_ms: u64, lives: u64, longest_ms: u64) {
+    let mut arrivals = Vec::new();
+    let mut disk: std::collections::BTreeMap<String, (super::SavedKey, u64)> = std::collections::BTreeMap::new();
+    let (mut real, mut rng) = (0u64, 0u64);
+    let mut chance = |n: u64| {
+        rng += 1;
+        part(n, crate::clock::unit(u64::from(count), rng, 0))
+    };
+    for life in 0..lives {
+        let start = real;
+        let at = |real: u64| Moment(real - start);
+        let mut l = limits(&[(count, per_ms)], Some(count.div_ceil(3)));
+        l.reserve(Duration::from_millis(200));
+        if life > 0 {
+            l.assume_unsaved(at(real), l.reserved());
+        }
+        for (row, saved) in disk.values() {
+            l.restore(row, Duration::from_nanos(real - saved), at(real));
+        }
+        let mut wire: Vec<(u64, super::Permit)> = Vec::new();
+        let mut pending: Option<(u64, u64, Vec<super::SavedKey>, super::SaveMark)> = None;
+        let killed = real + 100 * MS + chance(longest_ms * MS);
+        while real < killed {
+            real += 2 * MS;
+            while let Some(i) = wire.iter().position(|(u, _)| *u <= real) {
+                let (u, permit) = wire.swap_remove(i);
+                l.answered(permit, at(u));
+            }
+            if pending.as_ref().is_some_and(|(durable, ..)| *durable <= real)
+                && let Some((_, saved, rows, mark)) = pending.take()
+            {
+                disk.extend(rows.into_iter().map(|row| (row.key.clone(), (row, saved))));
+                l.saved(mark);
+            } else if pending.is_none() && real % (200 * MS) < 2 * MS {
+                let (rows, mark) = l.save(at(real));
+                pending = Some((real + chance(400) * MS, real, rows, mark));
+            }
+            while let Some(permit) = l.take(&one("a"), at(real)) {
+                let arrival = real + chance(300) * MS;
+                arrivals.push(Moment(arrival));
+                wire.push((arrival + chance(200) * MS, permit));
+            }
+        }
+        real += chance(500) * MS;
+    }
+    arrivals.sort();
+    let most = most_in(&arrivals, Duration::from_millis(per_ms));
+    assert!(most <= count as usize, "{most} of {count} in {per_ms} ms");
+    println!("{count}/{per_ms}ms: {} arrivals over {lives} lives, at most {most} in a window", arrivals.len());
 }
 
 #[test]
