@@ -114,6 +114,8 @@ pub(crate) struct Dispatcher {
     pub drops: u32,
     /// When this machine was last short of something.
     pub shortage: Option<Moment>,
+    /// Since when nothing but shortages of this machine came of what was tried.
+    pub short_since: Option<Moment>,
     /// Why the run cannot go on now (a key that only refuses, no proxy left).
     pub defer: Option<String>,
     /// Why some hosts cannot be asked in this run: their proxies are dead, others go on.

@@ -151,6 +151,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         last_snapshot: Moment::ZERO,
         drops: 0,
         shortage: None,
+        short_since: None,
         defer: None,
         no_way: None,
         seed: options.seed.unwrap_or_else(|| u64::from_ne_bytes(wall.0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40),

@@ -104,6 +104,9 @@ impl Dispatcher {
             self.tally.host(host, |h| h.requests += 1);
         }
         self.tally.bytes += facts.wire_bytes;
+        if facts.reach != Reach::Neither {
+            self.short_since = None;
+        }
         if let Item::Entry(work) = &flight.item {
             self.reached(flight.slot, work.lease.entry.0, facts.reach, now);
         }
@@ -323,9 +326,20 @@ impl Dispatcher {
         }
     }
 
-    /// A shortage of this machine halves concurrency, once an event; see `recover` for the way back.
+    /// A shortage of this machine halves concurrency, once an event; see `recover` for the way back. One that does not pass for
+    /// `max_wait` ends the run, the rest pending: it charges nothing, so nothing else would.
     fn feel_shortage(&mut self, reason: &Reason, started: Moment, now: Moment) {
-        if *reason != Reason::LocalResource || self.shortage.is_some_and(|at| started < at) {
+        if *reason != Reason::LocalResource {
+            return;
+        }
+        let short_for = now.since(*self.short_since.get_or_insert(now));
+        if short_for > self.plan.limits.max_wait {
+            self.defer = Some(format!(
+                "this machine has been short of open files, ports or buffers for {}, and nothing could be sent",
+                show_duration(short_for)
+            ));
+        }
+        if self.shortage.is_some_and(|at| started < at) {
             return;
         }
         self.shortage = Some(now);
