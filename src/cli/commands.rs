@@ -66,7 +66,7 @@ fn run_flags(global: &Global, out: &Output, mut settings: Settings, common: &Com
     }
     let mut plan = wire::assemble(&settings)?.plan;
     if let Some(job) = &common.save {
-        return save_job(out, &settings, job);
+        return save_job(out, &plan, &settings, job);
     }
     if output.is_none() {
         plan.state = StatePlace::Throwaway;
@@ -86,10 +86,14 @@ fn warn_of_stdout(out: &Output, plan: &Plan) {
     }
 }
 
-fn save_job(out: &Output, settings: &Settings, job: &Path) -> Result<Exit, Failure> {
+fn save_job(out: &Output, plan: &Plan, settings: &Settings, job: &Path) -> Result<Exit, Failure> {
     let saved = save::save(settings, job)?;
     let job = shown(job);
     out.line(&format!("wrote {job}; nothing was sent"));
+    let from_list = matches!(plan.input.source, InputSource::File(_) | InputSource::Stdin) && !plan.input.url_set;
+    if from_list && plan.secret_hosts.is_empty() && !saved.variables.is_empty() {
+        out.hint(&format!("say in {job} who may see the secret: [auth] hosts = [\"…\"]"));
+    }
     for variable in saved.variables {
         out.hint(&format!("the job reads a secret from the environment: export {variable}='…'"));
     }
