@@ -149,6 +149,10 @@ impl Dispatcher {
                         Interrupt::HangUp => "hang-up",
                     };
                     self.events.emit(&Event::Stopping { why: why.into() });
+                    let now = self.clock.now();
+                    while let Ok(landing) = self.landings.try_recv() {
+                        self.land(landing, now);
+                    }
                     self.abandon();
                     self.flush().await?;
                     return Ok(End { finish: format!("stopped:{why}"), done: false });
@@ -170,10 +174,28 @@ impl Dispatcher {
         }
     }
 
-    /// Ends what is in flight; its entries are simply pending.
+    /// Ends what is in flight; its entries are simply pending, but for those whose request must not be sent again.
     fn abandon(&mut self) {
         self.tasks.abort_all();
-        self.flights.clear();
+        let flights = std::mem::take(&mut self.flights);
+        if self.builder.is_repeatable() {
+            return;
+        }
+        for flight in flights.into_values() {
+            if let Item::Entry(work) = flight.item {
+                self.skip_as_sent(work, flight.landed);
+            }
+        }
+        // Between two hops the listed request was carried out, too.
+        let slots: Vec<Slot> = self.hosts.keys().copied().collect();
+        for slot in slots {
+            let between = |i: &Item| matches!(i, Item::Entry(w) if w.hop.as_ref().is_some_and(|h| !h.seen.is_empty()));
+            for item in self.schedule.take_where(slot, between) {
+                if let Item::Entry(work) = item {
+                    self.skip_as_sent(work, false);
+                }
+            }
+        }
     }
 
     /// Hands everything that is settled to the store.

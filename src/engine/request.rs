@@ -86,6 +86,11 @@ impl Builder {
         &self.method
     }
 
+    /// Whether an entry's request may be sent again after it was sent.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.repeatable
+    }
+
     /// The address that is sent for a listed one: its WHATWG form with `[request] query` behind it.
     pub(crate) fn target(&self, listed: &Url, columns: &Columns) -> Result<Url, String> {
         let mut url = listed.clone();

@@ -522,6 +522,25 @@ impl Dispatcher {
         }
     }
 
+    /// The run stops while an entry's request may have been carried out and must not be sent again. `landed`: its answer came and
+    /// was not extracted yet.
+    pub(crate) fn skip_as_sent(&mut self, mut work: Box<Work>, landed: bool) {
+        let message = "the run was stopped while the request was under way".to_owned();
+        let (reason, class) = (Reason::MaybeSent, Reason::MaybeSent.class());
+        if !landed {
+            let now = self.clock.now();
+            let (started, start) = work.began.unwrap_or((now, self.clock.wall()));
+            let (repeat, message) = (Repeat::Never, message.clone());
+            let trouble = Trouble { reason: reason.clone(), class, repeat, resend: false, fresh: false, floor: None, message };
+            let (took, waited) = (now.since(started), Duration::ZERO);
+            let tried = Tried { start, took, waited, status: None, unit: 0.0, whose: Whose::Key };
+            retry::decide(&mut work.tries, Judgement::Trouble(trouble), &self.plan.retry, &tried);
+        } else if let Some(last) = work.tries.records.last_mut() {
+            last.outcome = reason.code().into_owned();
+        }
+        self.skip(&work, reason, None, &message, None);
+    }
+
     /// An entry's end without a result.
     pub(crate) fn skip(&mut self, work: &Work, reason: Reason, status: Option<u16>, message: &str, next_at: Option<Wall>) {
         self.skip_with(work, reason, status, message, next_at, None);
