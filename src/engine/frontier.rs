@@ -265,6 +265,7 @@ impl Dispatcher {
                 && let Some(stored) = robots
             {
                 state.robots = read_robots(&stored, wall);
+                state.robots_until = self.clock.now() + wall.until(stored.until);
             }
         }
         self.tune(slot);
@@ -318,6 +319,7 @@ impl Dispatcher {
             id: None,
             named: false,
             robots: if self.plan.request.robots { Robots::Unknown } else { Robots::Open },
+            robots_until: Moment::FAR,
             breaker: Breaker::new(self.plan.retry.host_give_up),
             budget: Budget::default(),
             limit_key: self.limits.key_of(key).into(),

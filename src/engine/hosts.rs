@@ -36,10 +36,21 @@ pub(crate) struct HostState {
     /// The operator named it.
     pub named: bool,
     pub robots: Robots,
+    /// Good until then; [`Moment::FAR`] where none is asked for.
+    pub robots_until: Moment,
     /// Host name or `job`.
     pub limit_key: Arc<str>,
     pub breaker: Breaker,
     pub budget: Budget,
     /// Times its robots.txt was asked in vain, kept while it is asked anew.
     pub robots_tries: (u32, Option<Moment>),
+}
+
+impl HostState {
+    /// Forgets a robots.txt whose time is over, so that it is asked for anew (RFC 9309 2.4).
+    pub(crate) fn expire_robots(&mut self, now: Moment) {
+        if now >= self.robots_until && matches!(self.robots, Robots::Open | Robots::Rules(_)) {
+            self.robots = Robots::Unknown;
+        }
+    }
 }

@@ -230,6 +230,7 @@ fn wanted(plan: &Plan, host: &mut HostState, item: &Item, alone: bool, now: Mome
         State::Open { until } => return Gate::At(until),
         State::GivenUp => return Gate::Drop,
     }
+    host.expire_robots(now);
     match &host.robots {
         Robots::Open => {}
         Robots::Asking => return Gate::Blocked,
