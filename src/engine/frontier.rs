@@ -22,13 +22,17 @@ pub(crate) enum Reply {
     /// Of the records offered, where single ones are told, too: row, masked address, what is wrong with it.
     Offered(Vec<(u64, String, String)>, Result<Vec<Offered>, StoreError>),
     Leased(Result<Leased, StoreError>),
-    Settled(Result<(), StoreError>),
+    /// With when what it put back becomes due: before, the store would have been asked in vain.
+    Settled(Vec<Due>, Result<(), StoreError>),
     /// Whether the operator named the host of an entry that the network policy refused.
     Named(Box<Flight>, Judgement, Facts, bool),
     /// What a redirect of a crawl leads to: a new address that is the entry's now, or one that is known.
     Claimed(Box<Work>, Result<Claim, StoreError>),
     Told(Result<(), StoreError>),
 }
+
+/// When something becomes due, and at which host in memory.
+pub(crate) type Due = (Moment, Option<Slot>);
 
 /// What is known of the frontier on disk.
 pub(crate) struct Frontier {
@@ -40,8 +44,10 @@ pub(crate) struct Frontier {
     pub sweep_waiting: u64,
     /// The final sweep has begun.
     pub sweep: bool,
-    /// When waiting entries become due, and at which host in memory.
-    pub dues: BinaryHeap<Reverse<(Moment, Option<Slot>)>>,
+    /// When waiting entries become due.
+    pub dues: BinaryHeap<Reverse<Due>>,
+    /// The same of entries that the store was not yet told of.
+    pub dues_to_come: Vec<Due>,
     /// The last lease gave nothing, and nothing was added or became due since.
     pub looked: bool,
     /// Something was sent to the store beside the lease that is under way: what that says of the end does not count.
@@ -71,7 +77,8 @@ impl Dispatcher {
             self.settling = true;
             self.frontier.changed();
             let (store, batch) = (self.store.clone(), std::mem::take(&mut self.settles));
-            self.replies.push(Box::pin(async move { Reply::Settled(store.settle(batch).await.map(|_| ())) }));
+            let dues = std::mem::take(&mut self.frontier.dues_to_come);
+            self.replies.push(Box::pin(async move { Reply::Settled(dues, store.settle(batch).await.map(|_| ())) }));
         }
         let now = self.clock.now();
         while let Some(Reverse((at, slot))) = self.frontier.dues.peek().copied()
@@ -168,8 +175,9 @@ impl Dispatcher {
     pub(super) fn replied(&mut self, reply: Reply) -> Result<(), RunError> {
         match reply {
             Reply::Told(r) => r.map_err(store_failed)?,
-            Reply::Settled(r) => {
+            Reply::Settled(dues, r) => {
                 self.settling = false;
+                self.frontier.dues.extend(dues.into_iter().map(Reverse));
                 match r {
                     Err(e) if !e.is_fatal() => self.events.warn("internal", || e.to_string()),
                     other => other.map_err(store_failed)?,

@@ -127,6 +127,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
             sweep_waiting: 0,
             sweep: false,
             dues: BinaryHeap::new(),
+            dues_to_come: Vec::new(),
             looked: false,
             stale: false,
             refill: HashSet::new(),

@@ -256,7 +256,7 @@ impl Dispatcher {
                     let due = self.clock.wall().plus(after + Duration::from_millis(1));
                     // The store has it under the host of its listed address.
                     let at = self.schedule.find(&HostKey::of(&work.target));
-                    self.frontier.dues.push(std::cmp::Reverse((now + after + Duration::from_millis(2), at)));
+                    self.frontier.dues_to_come.push((now + after + Duration::from_millis(2), at));
                     if sweep {
                         self.frontier.sweep_waiting += 1;
                     }

@@ -423,3 +423,22 @@ fn the_origin_answers_as_scripted() {
     assert_eq!((origin.arrivals(), origin.connections()), (2, 2));
     assert!(matches!(Reply::ok("x").act, Act::Answer { status: 200, .. }));
 }
+
+#[test]
+fn a_retry_after_a_short_wait_does_not_come_last() {
+    // all workers are busy and something was settled just before, so that the store hears of the retry after it became due
+    let origin = Origin::on(3, |r| match r.path().split('/').nth(1).unwrap() {
+        "flaky" if r.nth == 1 => Reply::status(500).after(ms(50)),
+        "slow" => Reply::ok(page("x")).after(ms(1500)),
+        "quick" => Reply::ok(page("x")).after(ms(40)),
+        _ => Reply::ok(page("x")),
+    });
+    let mut urls = vec![origin.url_at(1, "/flaky/0")];
+    urls.extend((0..4).map(|i| origin.url_at(2, &format!("/slow/{i}"))));
+    urls.extend((0..5).map(|i| origin.url_at(3, &format!("/quick/{i}"))));
+    let job = Job::over(&urls).set("limits.workers", "4").set("limits.per_host", "2");
+    job.set("retry.backoff", "\"2ms\"").set("retry.max_backoff", "\"2ms\"").run().expect(0);
+    let flaky = origin.at_path("/flaky/0");
+    let waited = flaky[1].at - flaky[0].at;
+    assert!(waited < ms(1200), "{waited:?}");
+}
