@@ -249,6 +249,8 @@ impl Dispatcher {
                 work.hop = None;
                 work.identity = identity;
                 work.fresh = fresh;
+                // Once the sweep has begun the last try waits like any other.
+                let sweep = sweep && !self.frontier.sweep;
                 if after.is_zero() && !sweep {
                     self.requeue(work);
                 } else {

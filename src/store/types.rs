@@ -188,7 +188,7 @@ pub struct Leased {
     /// The next lease may find more: kept links that are not too deep any more are still becoming entries, or more hosts wait
     /// than one lease looks at.
     pub unfinished: bool,
-    /// When the next entry of any host becomes due, the final sweep aside.
+    /// When the next entry of any host becomes due; one of the final sweep where that was asked for.
     pub next_due: Option<Wall>,
 }
 
@@ -203,7 +203,8 @@ pub struct HostLease {
     pub named: bool,
     /// Its robots.txt as last stored.
     pub robots: Option<StoredRobots>,
-    /// In the order of serving: those that became due, then ready ones by depth and age, then the final sweep's.
+    /// In the order of serving: those that became due, then ready ones by depth and age, then those of the final sweep that
+    /// are due.
     pub entries: Vec<Lease>,
     /// Whether more wait on disk, ready or later (the final sweep's included).
     pub more: bool,
@@ -269,11 +270,11 @@ pub enum Settle {
     Later {
         /// Which.
         entry: EntryId,
-        /// Not before this; `Wall(0)`: ready now. Ignored where `sweep`.
+        /// Not before this; `Wall(0)`: ready now.
         due: Wall,
         /// What the next lease is told (opaque JSON).
         state: String,
-        /// Not before the final sweep.
+        /// Not before the final sweep either.
         sweep: bool,
     },
     /// Handed back unchanged.

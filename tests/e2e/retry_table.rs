@@ -442,3 +442,31 @@ fn a_retry_after_a_short_wait_does_not_come_last() {
     let waited = flaky[1].at - flaky[0].at;
     assert!(waited < ms(1200), "{waited:?}");
 }
+
+#[test]
+fn a_last_try_waits_as_it_was_asked_to_once_the_sweep_is_on_and_after_a_restart() {
+    let slow_down = || Reply::status(500).header("Retry-After", "3");
+    let gap = |origin: &Origin, p: &str| {
+        let asked = origin.at_path(p);
+        asked[1].at - asked[0].at
+    };
+    // the seed comes in the sweep, what it links to after that
+    let origin = Origin::start(move |r| match r.path() {
+        "/" if r.nth == 1 => Reply::status(500),
+        "/" => Reply::ok("<a href='/x'>x</a>"),
+        _ if r.nth == 1 => slow_down(),
+        _ => Reply::ok(page("x")),
+    });
+    let last = |job: Job| job.set("retry.attempts", "2").set("retry.final_sweep", "true");
+    last(Job::crawl(&origin.url("/"))).run().expect(0);
+    assert!(gap(&origin, "/x") >= ms(2990), "{:?}", gap(&origin, "/x"));
+    let origin = Origin::start(move |r| if r.nth == 1 { slow_down() } else { Reply::ok(page("x")) });
+    let job = last(Job::over([origin.url("/x")]));
+    let live = job.run().spawn();
+    assert!(origin.wait_for(1, Duration::from_secs(20)));
+    std::thread::sleep(ms(1000));
+    live.kill9();
+    job.run().expect(0);
+    assert_eq!((origin.arrivals(), job.results()[0].number("_attempts")), (2, 2));
+    assert!(gap(&origin, "/x") >= ms(2990), "{:?}", gap(&origin, "/x"));
+}

@@ -212,6 +212,28 @@ async fn the_final_sweep_waits_until_asked_for_and_is_counted() {
 }
 
 #[tokio::test]
+async fn an_entry_of_the_final_sweep_waits_until_it_is_due_also_after_a_restart() {
+    let bed = Bed::jsonl();
+    let (store, _) = bed.open();
+    columns(&store).await;
+    store.offer(seeds(3), None).await.unwrap();
+    let due = |i: usize| Wall([0, now().0 + 1000, now().0 + 2000][i]);
+    let leases = lease_all(&store).await;
+    let later = |(i, l): (usize, &Lease)| Settle::Later { entry: l.entry, due: due(i), state: "{}".into(), sweep: true };
+    store.settle(leases.iter().enumerate().map(later).collect()).await.unwrap();
+    store.close(None).await.unwrap();
+    let (store, _) = bed.open();
+    let at = |now| LeaseRequest { sweep: true, now, ..want(9, 9) };
+    let rows = |l: &Leased| l.hosts.iter().flat_map(|h| &h.entries).map(|e| e.row).collect::<Vec<_>>();
+    let first = store.lease(at(now())).await.unwrap();
+    assert_eq!((rows(&first), first.sweep_waiting, first.next_due, first.drained), (vec![leases[0].row], 3, Some(due(1)), false));
+    let second = store.lease(at(due(1))).await.unwrap();
+    assert_eq!((rows(&second), second.next_due), (vec![leases[1].row], Some(due(2))));
+    let third = store.lease(at(due(2))).await.unwrap();
+    assert_eq!((rows(&third), third.next_due, third.drained), (vec![leases[2].row], None, true));
+}
+
+#[tokio::test]
 async fn discovered_entries_carry_seed_columns_parent_and_depth() {
     let bed = Bed::jsonl();
     let (store, _) = bed.open();
