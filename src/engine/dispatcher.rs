@@ -85,6 +85,8 @@ pub(crate) struct Dispatcher {
 
     pub fed: Option<Receiver<Fed>>,
     pub input_done: bool,
+    /// Since when the feeder is waited for.
+    pub hungry_since: Moment,
     pub offering: bool,
     pub stop_after: Option<RunError>,
 
@@ -140,6 +142,9 @@ impl Dispatcher {
             }
             let wake = self.wake_at();
             let hungry = self.wants_input();
+            if !hungry {
+                self.hungry_since = self.clock.now();
+            }
             tokio::select! {
                 biased;
                 Some(why) = signals.recv() => {
@@ -223,7 +228,13 @@ impl Dispatcher {
         self.pending < FEED_AHEAD || (idle && self.pending < FEED_FAR)
     }
 
+    /// Whether first tries may come that were not read yet; a pipe that gives nothing for a second is not waited for.
+    pub(crate) fn may_be_fed(&self, now: Moment) -> bool {
+        self.fed.is_some() && self.pending < FEED_FAR && now.since(self.hungry_since) < Duration::from_secs(1)
+    }
+
     fn feed(&mut self, fed: Option<Fed>) {
+        self.hungry_since = self.clock.now();
         match fed {
             None => {
                 self.fed = None;
@@ -285,7 +296,12 @@ impl Dispatcher {
         let mut last = None;
         for host in offers.iter().filter_map(|o| o.body.as_ref().ok()).map(|b| &b.host) {
             if last != Some(host) {
-                self.frontier.refill.extend(self.schedule.find(host));
+                if let Some(slot) = self.schedule.find(host) {
+                    self.frontier.refill.insert(slot);
+                    if let Some(h) = self.hosts.get_mut(&slot) {
+                        h.more_ready = true;
+                    }
+                }
                 last = Some(host);
             }
         }

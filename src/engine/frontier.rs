@@ -103,20 +103,21 @@ impl Dispatcher {
             return;
         }
         let per_host = (IN_MEMORY / 2 / self.schedule.busy_hosts().max(1)).clamp(2, PER_HOST);
-        let refill: Vec<Slot> =
-            self.frontier.refill.iter().filter(|s| 2 * self.schedule.queued_at(**s) <= per_host).take(256).copied().collect();
-        let mut hosts = Vec::with_capacity(refill.len());
+        let refill: Vec<Slot> = self.frontier.refill.iter().filter(|s| self.is_short(**s, per_host)).take(256).copied().collect();
+        let (mut hosts, mut first_tries) = (Vec::with_capacity(refill.len()), Vec::new());
         for slot in refill {
             self.frontier.refill.remove(&slot);
-            hosts.extend(self.hosts.get(&slot).and_then(|h| h.id));
+            let Some(host) = self.hosts.get(&slot) else { continue };
+            if host.holds_retries(self.plan.retry.budget) { &mut first_tries } else { &mut hosts }.extend(host.id);
         }
-        if hosts.is_empty() && !self.frontier.more && !ask_drained {
+        if hosts.is_empty() && first_tries.is_empty() && !self.frontier.more && !ask_drained {
             return;
         }
         let room = IN_MEMORY.saturating_sub(self.schedule.queued());
         let new_hosts = (4 * self.most).clamp(16, 512).min(room);
         let request = LeaseRequest {
             hosts,
+            first_tries,
             new_hosts,
             per_host: per_host.min(room.max(1)),
             per_new: (room / 2 / new_hosts.max(1)).clamp(1, PER_NEW_HOST),
@@ -128,6 +129,13 @@ impl Dispatcher {
         self.frontier.more = false;
         let store = self.store.clone();
         self.replies.push(Box::pin(async move { Reply::Leased(store.lease(request).await) }));
+    }
+
+    /// Whether a host's queue wants more from disk; retries that wait for the budget do not count.
+    fn is_short(&self, slot: Slot, per_host: usize) -> bool {
+        2 * self.schedule.queued_at(slot) <= per_host
+            || (self.hosts.get(&slot).is_some_and(|h| h.holds_retries(self.plan.retry.budget))
+                && 2 * self.schedule.count_at(slot, |i| !matches!(i, Item::Entry(w) if w.is_retry())) <= per_host)
     }
 
     /// Memory is half full of what waits, and workers idle: of each host that waits long one entry stays here, the others go
@@ -153,6 +161,9 @@ impl Dispatcher {
             }
             self.frontier.refill.remove(&slot);
             self.frontier.trimmed.insert(slot);
+            if let Some(h) = self.hosts.get_mut(&slot) {
+                h.more_ready = true;
+            }
             for item in back {
                 let Item::Entry(work) = item else { continue };
                 let entry = work.lease.entry;
@@ -255,7 +266,7 @@ impl Dispatcher {
     }
 
     fn take_host(&mut self, host: HostLease) {
-        let HostLease { id, key, named, robots, entries, more, next_due } = host;
+        let HostLease { id, key, named, robots, entries, more, ready_left, due_left, next_due } = host;
         if entries.is_empty() && self.schedule.find(&key).is_none() {
             return;
         }
@@ -263,10 +274,11 @@ impl Dispatcher {
         let wall = self.clock.wall();
         if let Some(due) = next_due {
             self.frontier.dues.push(Reverse((self.clock.now() + wall.until(due) + Duration::from_millis(1), Some(slot))));
-        } else if more && !entries.is_empty() {
+        } else if more && (due_left || !entries.is_empty()) {
             self.frontier.refill.insert(slot);
         }
         if let Some(state) = self.hosts.get_mut(&slot) {
+            state.more_ready = ready_left;
             state.id = Some(id);
             state.named |= named;
             if matches!(state.robots, Robots::Unknown)
@@ -318,6 +330,10 @@ impl Dispatcher {
         }
         let slot = self.slot_of(&mut work);
         self.schedule.push(slot, Item::Entry(Box::new(work)));
+        // The budget may have sent the host to wait for its first tries.
+        if self.hosts.get(&slot).is_some_and(|h| !h.budget.admits(self.plan.retry.budget, false)) {
+            self.schedule.wake(slot);
+        }
     }
 
     /// The slot of a host, with a state.
@@ -330,6 +346,7 @@ impl Dispatcher {
             robots_until: Moment::FAR,
             breaker: Breaker::new(self.plan.retry.host_give_up),
             budget: Budget::default(),
+            more_ready: false,
             limit_key: self.limits.key_of(key).into(),
             robots_tries: (0, None),
         });

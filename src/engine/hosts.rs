@@ -42,11 +42,18 @@ pub(crate) struct HostState {
     pub limit_key: Arc<str>,
     pub breaker: Breaker,
     pub budget: Budget,
+    /// Entries wait on disk for their first try.
+    pub more_ready: bool,
     /// Times its robots.txt was asked in vain, kept while it is asked anew.
     pub robots_tries: (u32, Option<Moment>),
 }
 
 impl HostState {
+    /// Whether its retries wait for the budget while first tries are left.
+    pub(crate) fn holds_retries(&self, share: Option<f64>) -> bool {
+        self.more_ready && !self.budget.admits(share, false)
+    }
+
     /// Forgets a robots.txt whose time is over, so that it is asked for anew (RFC 9309 2.4).
     pub(crate) fn expire_robots(&mut self, now: Moment) {
         if now >= self.robots_until && matches!(self.robots, Robots::Open | Robots::Rules(_)) {

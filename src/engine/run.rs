@@ -119,6 +119,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         landings,
         fed,
         input_done,
+        hungry_since: now,
         offering: false,
         stop_after: None,
         frontier: Frontier {

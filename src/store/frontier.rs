@@ -331,8 +331,12 @@ impl Frontier {
     pub(super) fn lease(&mut self, conn: &Connection, want: &LeaseRequest) -> Result<Leased> {
         let mut out = Leased::default();
         let mut taken: HashSet<i64> = want.hosts.iter().map(|h| h.0).collect();
+        taken.extend(want.first_tries.iter().map(|h| h.0));
         for host in &want.hosts {
-            out.hosts.push(self.lease_host(conn, host.0, want.per_host, want)?);
+            out.hosts.push(self.lease_host(conn, host.0, Share::of(want.per_host), want)?);
+        }
+        for host in &want.first_tries {
+            out.hosts.push(self.lease_host(conn, host.0, Share { most: want.per_host, due: 0 }, want)?);
         }
         let mut wanted = Vec::new();
         let mut unseen = false;
@@ -345,7 +349,7 @@ impl Frontier {
             }
         }
         for host in wanted {
-            out.hosts.push(self.lease_host(conn, host, want.per_new, want)?);
+            out.hosts.push(self.lease_host(conn, host, Share::of(want.per_new), want)?);
         }
         out.unfinished = unseen || self.cut.is_growing();
         out.drained = self.pending == self.leased.len() as u64 && !out.unfinished;
@@ -379,7 +383,7 @@ impl Frontier {
         Ok(())
     }
 
-    fn lease_host(&mut self, conn: &Connection, host: i64, most: usize, want: &LeaseRequest) -> Result<HostLease> {
+    fn lease_host(&mut self, conn: &Connection, host: i64, share: Share, want: &LeaseRequest) -> Result<HostLease> {
         let (key, named, robots) = conn
             .prepare_cached("SELECT key, named, robots, robots_body, robots_until FROM host WHERE id = ?1")?
             .query_row([host], |r| {
@@ -389,13 +393,21 @@ impl Frontier {
                 };
                 Ok((HostKey::from_stored(&r.get::<_, String>(0)?), r.get(1)?, robots))
             })?;
-        let mut picked = Picked { most, entries: Vec::new(), more: false };
-        let mut due = conn.prepare_cached("SELECT entry, prio, due, state FROM later WHERE host = ?1 AND due <= ?2 ORDER BY due, entry")?;
-        self.pick(due.query([host, want.now.0])?, &mut picked)?;
-        if !picked.more {
-            let mut ready = conn.prepare_cached("SELECT entry, prio, NULL, state FROM todo WHERE host = ?1 ORDER BY prio, entry")?;
-            self.pick(ready.query([host])?, &mut picked)?;
-        }
+        let Share { most, due: most_due } = share;
+        let mut ready = Picked { most, entries: Vec::new(), more: false };
+        let mut rows = conn.prepare_cached("SELECT entry, prio, NULL, state FROM todo WHERE host = ?1 ORDER BY prio, entry")?;
+        self.pick(rows.query([host])?, &mut ready)?;
+        let most_due = if most_due == 0 { 0 } else { most_due.max(most - ready.entries.len()) };
+        let mut picked = Picked { most: most_due, entries: Vec::new(), more: false };
+        let mut rows =
+            conn.prepare_cached("SELECT entry, prio, due, state FROM later WHERE host = ?1 AND due <= ?2 ORDER BY due, entry")?;
+        self.pick(rows.query([host, want.now.0])?, &mut picked)?;
+        let due_left = picked.more;
+        let room = most - picked.entries.len();
+        let ready_left = ready.more || ready.entries.len() > room;
+        ready.entries.truncate(room);
+        picked.entries.append(&mut ready.entries);
+        picked.more |= ready_left;
         let mut due_next = None;
         if !picked.more {
             let mut last = Picked { most: if want.sweep { most } else { 0 }, entries: std::mem::take(&mut picked.entries), more: false };
@@ -419,7 +431,7 @@ impl Frontier {
             entries.push(lease);
         }
         let more = picked.more || self.cut.is_growing();
-        Ok(HostLease { id: HostId(host), key, named, robots, entries, more, next_due: due_next })
+        Ok(HostLease { id: HostId(host), key, named, robots, entries, more, ready_left, due_left, next_due: due_next })
     }
 
     /// Takes rows that are not leased until there are enough; one row beyond says that there are more.
@@ -476,6 +488,21 @@ impl Frontier {
             n += 1;
         }
         Ok(n)
+    }
+}
+
+/// How many entries of a host one lease takes.
+#[derive(Clone, Copy)]
+struct Share {
+    most: usize,
+    /// Of these, entries that are due while ready ones wait; 0: none at all.
+    due: usize,
+}
+
+impl Share {
+    /// Half for those that are due: many retries leave first tries their part.
+    fn of(most: usize) -> Self {
+        Self { most, due: most.div_ceil(2) }
     }
 }
 

@@ -470,3 +470,23 @@ fn a_last_try_waits_as_it_was_asked_to_once_the_sweep_is_on_and_after_a_restart(
     assert_eq!((origin.arrivals(), job.results()[0].number("_attempts")), (2, 2));
     assert!(gap(&origin, "/x") >= ms(2990), "{:?}", gap(&origin, "/x"));
 }
+
+#[test]
+fn the_retry_budget_binds_though_the_list_is_longer_than_memory() {
+    const N: usize = 10_000;
+    let origin = Origin::start(|_| Reply::status(503));
+    let job = Job::over((0..N).map(|i| origin.url(&format!("/{i}")))).set("limits.per_host", "32").set("retry.attempts", "2");
+    job.set("retry.budget", "\"20%\"").run().arg("--quiet").expect(1);
+    let log = origin.log();
+    assert_eq!(log.len(), 2 * N, "once only retries are left they are all sent");
+    let (mut firsts, mut retries) = (0, 0);
+    for r in &log {
+        if r.nth == 1 {
+            firsts += 1;
+        } else if firsts < N {
+            retries += 1;
+        }
+    }
+    // the first hundred are free, some are on their way
+    assert!(retries <= N / 4 + 200, "{retries} retries before the last of {N} first tries");
+}

@@ -145,6 +145,35 @@ async fn later_entries_come_when_due_and_before_ready_ones() {
 }
 
 #[tokio::test]
+async fn a_lease_takes_half_of_what_is_due_while_first_tries_wait() {
+    let bed = Bed::jsonl();
+    let (store, _) = bed.open();
+    store.offer((1..=20).map(|i| seed(i, &format!("http://h/{i}"))).collect(), None).await.unwrap();
+    let first = store.lease(want(1, 10)).await.unwrap().hosts.remove(0);
+    let later = |l: &Lease| Settle::Later { entry: l.entry, due: Wall(now().0 - 1), state: "{}".into(), sweep: false };
+    store.settle(first.entries.iter().map(later).collect()).await.unwrap();
+    let rows = |h: &HostLease| h.entries.iter().map(|e| e.row).collect::<Vec<_>>();
+    let lease = async |hosts: bool, n| {
+        let (of, none) = (vec![first.id], Vec::new());
+        let (hosts, first_tries) = if hosts { (of, none) } else { (none, of) };
+        store.lease(LeaseRequest { hosts, first_tries, ..want(0, n) }).await.unwrap().hosts.remove(0)
+    };
+    let a = lease(true, 4).await;
+    assert_eq!((rows(&a), a.due_left, a.ready_left, a.more), (vec![1, 2, 11, 12], true, true, true));
+    let b = lease(false, 6).await;
+    assert_eq!((rows(&b), b.due_left, b.ready_left), ((13..=18).collect(), true, true), "first tries alone");
+    let c = lease(true, 8).await;
+    assert_eq!(
+        (rows(&c), c.due_left, c.ready_left),
+        (vec![3, 4, 5, 6, 7, 8, 19, 20], true, false),
+        "what first tries leave is for the others"
+    );
+    let d = lease(false, 8).await;
+    assert_eq!((rows(&d), d.due_left, d.ready_left, d.more), (vec![], true, false, true));
+    assert_eq!(rows(&lease(true, 8).await), [9, 10]);
+}
+
+#[tokio::test]
 async fn many_due_entries_of_one_host_hide_no_other_host() {
     let bed = Bed::jsonl();
     let (store, _) = bed.open();
