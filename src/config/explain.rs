@@ -90,10 +90,10 @@ const UNSET: &[(&str, &str)] = &[
 /// Puts in what the plan alone knows.
 pub(super) fn complete(settings: &mut Vec<Setting>, plan: &Plan) {
     let first = settings.iter().position(|s| s.key.starts_with("auth."));
-    if let (Some(auth), Some(place)) = (&plan.auth, first)
+    if let Some(place) = first
         && settings.iter().all(|s| s.key != "auth.hosts")
     {
-        let hosts: Vec<String> = auth.hosts.iter().map(|h| quote(h)).collect();
+        let hosts: Vec<String> = plan.secret_hosts.iter().map(|h| quote(h)).collect();
         settings.insert(place, Setting { key: "auth.hosts".into(), value: format!("[{}]", hosts.join(", ")), origin: Origin::Default });
     }
 }

@@ -90,6 +90,8 @@ pub(crate) struct Dispatcher {
 
     pub fed: Option<Receiver<Fed>>,
     pub input_done: bool,
+    /// Since when the feeder is waited for.
+    pub hungry_since: Moment,
     pub offering: bool,
     pub stop_after: Option<RunError>,
 
@@ -119,6 +121,8 @@ pub(crate) struct Dispatcher {
     pub drops: u32,
     /// When this machine was last short of something.
     pub shortage: Option<Moment>,
+    /// Since when nothing but shortages of this machine came of what was tried.
+    pub short_since: Option<Moment>,
     /// Why the run cannot go on now (a key that only refuses, no proxy left).
     pub defer: Option<String>,
     /// Why some hosts cannot be asked in this run: their proxies are dead, others go on.
@@ -151,6 +155,9 @@ impl Dispatcher {
             let save = self.keep_limits(self.clock.now());
             let wake = self.wake_at().min(save);
             let hungry = self.wants_input();
+            if !hungry {
+                self.hungry_since = self.clock.now();
+            }
             tokio::select! {
                 biased;
                 Some(why) = signals.recv() => {
@@ -160,6 +167,10 @@ impl Dispatcher {
                         Interrupt::HangUp => "hang-up",
                     };
                     self.events.emit(&Event::Stopping { why: why.into() });
+                    let now = self.clock.now();
+                    while let Ok(landing) = self.landings.try_recv() {
+                        self.land(landing, now);
+                    }
                     self.abandon();
                     self.flush().await?;
                     return Ok(End { finish: format!("stopped:{why}"), done: false });
@@ -181,13 +192,33 @@ impl Dispatcher {
         }
     }
 
-    /// Ends what is in flight; its entries are simply pending, its requests may arrive all the same.
+    /// Ends what is in flight; its entries are simply pending, but for those whose request must not be sent again. What was sent may
+    /// arrive all the same.
     pub(super) fn abandon(&mut self) {
         self.tasks.abort_all();
         let now = self.clock.now();
-        for (_, flight) in self.flights.drain() {
+        let repeatable = self.builder.is_repeatable();
+        for (_, flight) in std::mem::take(&mut self.flights) {
             if let Some(permit) = flight.permit {
                 self.limits.lost(permit, now);
+            }
+            if let Item::Entry(work) = flight.item
+                && !repeatable
+            {
+                self.skip_as_sent(work, flight.landed);
+            }
+        }
+        if repeatable {
+            return;
+        }
+        // Between two hops the listed request was carried out, too.
+        let slots: Vec<Slot> = self.hosts.keys().copied().collect();
+        for slot in slots {
+            let between = |i: &Item| matches!(i, Item::Entry(w) if w.hop.as_ref().is_some_and(|h| !h.seen.is_empty()));
+            for item in self.schedule.take_where(slot, between) {
+                if let Item::Entry(work) = item {
+                    self.skip_as_sent(work, false);
+                }
             }
         }
     }
@@ -217,7 +248,13 @@ impl Dispatcher {
         self.pending < FEED_AHEAD || (idle && self.pending < FEED_FAR)
     }
 
+    /// Whether first tries may come that were not read yet; a pipe that gives nothing for a second is not waited for.
+    pub(crate) fn may_be_fed(&self, now: Moment) -> bool {
+        self.fed.is_some() && self.pending < FEED_FAR && now.since(self.hungry_since) < Duration::from_secs(1)
+    }
+
     fn feed(&mut self, fed: Option<Fed>) {
+        self.hungry_since = self.clock.now();
         match fed {
             None => {
                 self.fed = None;
@@ -279,7 +316,12 @@ impl Dispatcher {
         let mut last = None;
         for host in offers.iter().filter_map(|o| o.body.as_ref().ok()).map(|b| &b.host) {
             if last != Some(host) {
-                self.frontier.refill.extend(self.schedule.find(host));
+                if let Some(slot) = self.schedule.find(host) {
+                    self.frontier.refill.insert(slot);
+                    if let Some(h) = self.hosts.get_mut(&slot) {
+                        h.more_ready = true;
+                    }
+                }
                 last = Some(host);
             }
         }

@@ -125,6 +125,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         landings,
         fed,
         input_done,
+        hungry_since: now,
         offering: false,
         stop_after: None,
         frontier: Frontier {
@@ -133,6 +134,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
             sweep_waiting: 0,
             sweep: false,
             dues: BinaryHeap::new(),
+            dues_to_come: Vec::new(),
             looked: false,
             stale: false,
             refill: HashSet::new(),
@@ -157,6 +159,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         last_snapshot: Moment::ZERO,
         drops: 0,
         shortage: None,
+        short_since: None,
         defer: None,
         no_way: None,
         hours: plan.limits.hours.as_ref().map(Hours::new),

@@ -111,6 +111,9 @@ impl Dispatcher {
         if !facts.quotas.is_empty() {
             self.told_quotas(flight, &facts.quotas, now);
         }
+        if facts.reach != Reach::Neither {
+            self.short_since = None;
+        }
         if let Item::Entry(work) = &flight.item {
             self.reached(flight.slot, work.lease.entry.0, facts.reach, now);
         }
@@ -265,6 +268,8 @@ impl Dispatcher {
                 work.hop = None;
                 work.identity = identity;
                 work.fresh = fresh;
+                // Once the sweep has begun the last try waits like any other.
+                let sweep = sweep && !self.frontier.sweep;
                 if after.is_zero() && !sweep {
                     self.requeue(work);
                 } else {
@@ -272,7 +277,7 @@ impl Dispatcher {
                     let due = self.calendar().plus(after + Duration::from_millis(1));
                     // The store has it under the host of its listed address.
                     let at = self.schedule.find(&HostKey::of(&work.target));
-                    self.frontier.dues.push(std::cmp::Reverse((now + after + Duration::from_millis(2), at)));
+                    self.frontier.dues_to_come.push((now + after + Duration::from_millis(2), at));
                     if sweep {
                         self.frontier.sweep_waiting += 1;
                     }
@@ -366,9 +371,20 @@ impl Dispatcher {
         }
     }
 
-    /// A shortage of this machine halves concurrency, once an event; see `recover` for the way back.
+    /// A shortage of this machine halves concurrency, once an event; see `recover` for the way back. One that does not pass for
+    /// `max_wait` ends the run, the rest pending: it charges nothing, so nothing else would.
     fn feel_shortage(&mut self, reason: &Reason, started: Moment, now: Moment) {
-        if *reason != Reason::LocalResource || self.shortage.is_some_and(|at| started < at) {
+        if *reason != Reason::LocalResource {
+            return;
+        }
+        let short_for = now.since(*self.short_since.get_or_insert(now));
+        if short_for > self.plan.limits.max_wait {
+            self.defer = Some(format!(
+                "this machine has been short of open files, ports or buffers for {}, and nothing could be sent",
+                show_duration(short_for)
+            ));
+        }
+        if self.shortage.is_some_and(|at| started < at) {
             return;
         }
         self.shortage = Some(now);
@@ -549,6 +565,25 @@ impl Dispatcher {
                 )
             });
         }
+    }
+
+    /// The run stops while an entry's request may have been carried out and must not be sent again. `landed`: its answer came and
+    /// was not extracted yet.
+    pub(crate) fn skip_as_sent(&mut self, mut work: Box<Work>, landed: bool) {
+        let message = "the run was stopped while the request was under way".to_owned();
+        let (reason, class) = (Reason::MaybeSent, Reason::MaybeSent.class());
+        if !landed {
+            let now = self.clock.now();
+            let (started, start) = work.began.unwrap_or((now, self.clock.wall()));
+            let (repeat, message) = (Repeat::Never, message.clone());
+            let trouble = Trouble { reason: reason.clone(), class, repeat, resend: false, fresh: false, floor: None, message };
+            let (took, waited) = (now.since(started), Duration::ZERO);
+            let tried = Tried { start, took, waited, status: None, unit: 0.0, whose: Whose::Key };
+            retry::decide(&mut work.tries, Judgement::Trouble(trouble), &self.plan.retry, &tried);
+        } else if let Some(last) = work.tries.records.last_mut() {
+            last.outcome = reason.code().into_owned();
+        }
+        self.skip(&work, reason, None, &message, None);
     }
 
     /// An entry's end without a result.

@@ -204,9 +204,11 @@ pub struct Lease {
 pub struct LeaseRequest {
     /// Hosts to refill; each is answered, with no entries where it has none.
     pub hosts: Vec<HostId>,
+    /// The same of those that are to have ready entries alone, none that became due.
+    pub first_tries: Vec<HostId>,
     /// How many hosts more, beside those and those with leased entries.
     pub new_hosts: usize,
-    /// Entries for each of `hosts` at most.
+    /// Entries for each of `hosts` and `first_tries` at most.
     pub per_host: usize,
     /// Entries for each further host at most.
     pub per_new: usize,
@@ -228,7 +230,7 @@ pub struct Leased {
     /// The next lease may find more: kept links that are not too deep any more are still becoming entries, or more hosts wait
     /// than one lease looks at.
     pub unfinished: bool,
-    /// When the next entry of any host becomes due, the final sweep aside.
+    /// When the next entry of any host becomes due; one of the final sweep where that was asked for.
     pub next_due: Option<Wall>,
 }
 
@@ -243,10 +245,15 @@ pub struct HostLease {
     pub named: bool,
     /// Its robots.txt as last stored.
     pub robots: Option<StoredRobots>,
-    /// In the order of serving: those that became due, then ready ones by depth and age, then the final sweep's.
+    /// In the order of serving: those that became due (half at most while ready ones wait), then ready ones by depth and age, then those of the final sweep that
+    /// are due.
     pub entries: Vec<Lease>,
     /// Whether more wait on disk, ready or later (the final sweep's included).
     pub more: bool,
+    /// Whether ready ones do.
+    pub ready_left: bool,
+    /// Whether some do that are due.
+    pub due_left: bool,
     /// When its next waiting entry becomes due; `None` where more are ready now or none waits.
     pub next_due: Option<Wall>,
 }
@@ -309,11 +316,11 @@ pub enum Settle {
     Later {
         /// Which.
         entry: EntryId,
-        /// Not before this; `Wall(0)`: ready now. Ignored where `sweep`.
+        /// Not before this; `Wall(0)`: ready now.
         due: Wall,
         /// What the next lease is told (opaque JSON).
         state: String,
-        /// Not before the final sweep.
+        /// Not before the final sweep either.
         sweep: bool,
     },
     /// Handed back unchanged.

@@ -1,7 +1,9 @@
 //! Crawls: depth, scope, filters, robots.txt, the account of what was found.
 
 use crate::support::{Gleaner, Job, Origin, Reply, Req, ms};
+use rustix::process::Signal;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 fn links(hrefs: &[&str]) -> Reply {
     let body: String = hrefs.iter().map(|h| format!("<a href=\"{h}\">x</a>")).collect();
@@ -116,6 +118,31 @@ fn robots_is_asked_once_a_host_and_obeyed() {
     let skipped = job.skipped();
     assert_eq!((skipped.len(), skipped[0].text("reason").as_str()), (1, "robots-disallowed"));
     assert_eq!(job.stats()["requests"], 5, "robots.txt is a request too");
+}
+
+#[test]
+fn a_robots_whose_day_is_over_is_asked_for_again_while_the_run_goes_on() {
+    let origin = Origin::start(|r| match r.path() {
+        "/robots.txt" if r.nth == 1 => Reply::status(404),
+        "/robots.txt" => Reply::status(200).body("User-agent: *\nDisallow: /\n"),
+        _ => Reply::ok("x"),
+    });
+    let urls = (0..20).map(|i| origin.url(&format!("/{i}")));
+    let job = Job::over(urls).unset("request.robots").set("limits.per_host", "1").set("limits.delay", "\"300ms\"");
+    let live = job.run().spawn();
+    assert!(origin.wait_for(3, Duration::from_secs(20)));
+    live.signal(Signal::INT);
+    live.wait(Duration::from_secs(10)).assert_code(130);
+    // a day passes: the state says that it is over two seconds from now
+    let until = std::time::UNIX_EPOCH.elapsed().unwrap() + ms(2000);
+    let state = rusqlite::Connection::open(job.path(".gleaner/job/state.db")).unwrap();
+    assert_eq!(state.execute("UPDATE host SET robots_until = ?1", [until.as_millis() as i64]).unwrap(), 1);
+    drop(state);
+    job.run().expect(1);
+    assert_eq!(origin.at_path("/robots.txt").len(), 2);
+    let (results, skipped) = job.exactly_once(20);
+    assert!((4..=12).contains(&results.len()), "{} before it was over", results.len());
+    assert!(skipped.iter().all(|r| r.text("reason") == "robots-disallowed"));
 }
 
 #[test]
