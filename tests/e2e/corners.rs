@@ -40,6 +40,18 @@ fn a_record_that_stopped_the_run_is_read_again() {
 }
 
 #[test]
+fn a_job_that_stopped_at_its_first_record_is_cured_in_any_key() {
+    let origin = Origin::start(|r| Reply::ok(page(r.path())));
+    let job = Job::new().set("input.on_bad", "\"stop\"").outputs("results.csv", "skipped.csv");
+    job.list([origin.url("/1").trim_start_matches("http://"), origin.url("/2").trim_start_matches("http://")]);
+    let run = job.run().expect(65);
+    assert!(run.err.contains("in.txt:1"), "{}", run.err);
+    let job = job.set("input.url", "\"http://{{url}}\"").set("extract.fields", r#"{ title = "css:h1" }"#);
+    job.run().expect(0);
+    assert_eq!(job.exactly_once(2).0[0].keys()[0], "title");
+}
+
+#[test]
 fn a_cured_job_starts_clean_where_nothing_was_taken() {
     let origin = Origin::start(|r| Reply::ok(page(r.path())));
     let bare: Vec<String> = (0..5).map(|i| origin.url(&format!("/{i}")).trim_start_matches("http://").to_owned()).collect();
