@@ -395,7 +395,7 @@ impl Dispatcher {
             && self.flights.is_empty()
             && self.settles.is_empty()
             && !self.settling
-            && self.account().pending > 0
+            && self.store.left() > 0
         {
             "max_pages"
         } else {

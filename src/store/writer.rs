@@ -403,7 +403,7 @@ impl Writer {
     /// Tells the handles how things stand, committed or not.
     fn publish(&mut self) {
         self.account.pending = self.frontier.pending;
-        self.shared.publish(self.account, &self.reasons, self.frontier.cut.count);
+        self.shared.publish(self.account, self.frontier.done, &self.reasons, self.frontier.cut.count);
     }
 
     pub(super) fn db(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {

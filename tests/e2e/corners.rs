@@ -107,9 +107,14 @@ fn a_retry_that_the_server_puts_past_max_wait_defers_the_run() {
 #[test]
 fn a_crawl_of_just_max_pages_is_done() {
     let origin = Origin::start(|r| Reply::ok(if r.path() == "/" { "<a href=/1>1</a><a href=/2>2</a>".to_owned() } else { page("x") }));
-    let job = Job::crawl(&origin.url("/")).set("crawl.max_pages", "3");
-    job.run().expect(0);
-    assert_eq!(job.stats()["finish"], "done");
+    for results in ["results.jsonl", "results.jsonl.gz"] {
+        let job = Job::crawl(&origin.url("/")).set("crawl.max_pages", "3").outputs(results, "skipped.jsonl");
+        job.run().expect(0);
+        assert_eq!(job.stats()["finish"], "done");
+        let job = Job::crawl(&origin.url("/")).set("crawl.max_pages", "2").outputs(results, "skipped.jsonl");
+        job.run().expect(1);
+        assert_eq!((job.stats()["finish"].as_str(), job.stats()["pending"].as_u64()), (Some("stopped:max_pages"), Some(1)));
+    }
 }
 
 #[test]
