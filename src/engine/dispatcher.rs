@@ -532,11 +532,7 @@ pub(crate) fn breaker_is_open(h: &HostState, now: Moment) -> bool {
 
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(crate) fn store_failed(e: StoreError) -> RunError {
-    let hint = match &e {
-        StoreError::StdoutClosed => None,
-        _ => Some("nothing committed is lost: free space or mend the disk, then run the same command again".to_owned()),
-    };
-    RunError::Io { message: e.to_string(), hint }
+    RunError::Io { message: e.to_string(), hint: e.hint().map(str::to_owned) }
 }
 
 /// A record, for those who want to hear of each.

@@ -182,6 +182,14 @@ pub enum StoreError {
         /// Why.
         source: Arc<rusqlite::Error>,
     },
+    /// The sink's path does not lead to the file any more that the run writes.
+    #[error("{} was removed or replaced while the run wrote it: {records} committed records are not there", .path.display())]
+    SinkGone {
+        /// The sink.
+        path: PathBuf,
+        /// How many were committed.
+        records: u64,
+    },
     /// Whoever read stdout is gone.
     #[error("stdout was closed")]
     StdoutClosed,
@@ -198,6 +206,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::StdoutClosed => None,
+            Self::SinkGone { .. } => Some("put the file back where it was and run the same command again, or gather anew with --fresh"),
+            _ => Some("nothing committed is lost: free space or mend the disk, then run the same command again"),
+        }
+    }
+
     /// Whether the store goes on.
     #[must_use]
     pub fn is_fatal(&self) -> bool {

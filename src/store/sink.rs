@@ -183,7 +183,7 @@ impl Sink {
             (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
             _ => false,
         };
-        if same { Ok(()) } else { Err(self.io(io::Error::other("was removed or replaced while the run wrote it"))) }
+        if same { Ok(()) } else { Err(StoreError::SinkGone { path: path.clone(), records: self.records }) }
     }
 
     /// Cuts off what lies beyond the mark.

@@ -1,5 +1,6 @@
 //! Corners where parts meet: each was a defect once.
 
+use crate::support::origin::wait_until;
 use crate::support::{Job, Origin, Reply, ms, page};
 use std::net::TcpListener;
 use std::time::Instant;
@@ -168,13 +169,19 @@ fn an_edit_far_from_the_end_of_the_results_is_told() {
 }
 
 #[test]
-fn results_that_are_removed_under_a_run_are_told_at_its_end() {
+fn results_that_are_removed_under_a_run_end_it_and_put_back_they_go_on() {
     let origin = Origin::start(|r| Reply::ok(page(r.path())).after(ms(20)));
-    let job = Job::over((0..200).map(|i| origin.url(&format!("/{i}")))).set("limits.per_host", "4");
+    let job = Job::over((0..800).map(|i| origin.url(&format!("/{i}")))).set("limits.per_host", "4");
     let live = job.run().spawn();
-    assert!(origin.wait_for(60, ms(30_000)));
-    std::fs::remove_file(job.path("results.jsonl")).unwrap();
-    let run = live.wait(ms(60_000));
+    let results = job.path("results.jsonl");
+    assert!(wait_until(ms(30_000), || results.metadata().is_ok_and(|m| m.len() > 0)));
+    std::fs::rename(&results, job.path("moved")).unwrap();
+    let run = live.wait(ms(5000));
     run.assert_code(74);
-    assert!(run.err.contains("removed or replaced"), "{}", run.err);
+    assert!(origin.arrivals() < 800, "it was told before the end");
+    assert!(run.err.contains("removed or replaced") && run.err.contains("committed records"), "{}", run.err);
+    assert!(run.err.contains("--fresh") && !run.err.contains("is lost"), "{}", run.err);
+    std::fs::rename(job.path("moved"), &results).unwrap();
+    job.run().expect(0);
+    job.exactly_once(800);
 }
