@@ -84,6 +84,9 @@ pub enum OpenError {
         /// What it is.
         what: &'static str,
     },
+    /// Results go to standard output and there is none.
+    #[error("standard output is closed, and the rows go there")]
+    StdoutClosed,
     /// The system refused.
     #[error("{}: {source}", .path.display())]
     Io {
@@ -108,7 +111,7 @@ impl OpenError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::InUse { .. } => 73,
-            Self::Io { .. } | Self::Db { .. } => 74,
+            Self::StdoutClosed | Self::Io { .. } | Self::Db { .. } => 74,
             _ => 65,
         }
     }
@@ -129,6 +132,7 @@ impl OpenError {
             Self::SinkGrown { .. } => Some("take out what was appended, or start over with --fresh, which renames what is there"),
             Self::SinkForeign { .. } => Some("move it away, or use --fresh, which renames it"),
             Self::SinkKind { .. } => Some("name another file in [output]"),
+            Self::StdoutClosed => Some("name a file for them with -o FILE, or write > /dev/null where none are wanted"),
             Self::Io { .. } | Self::Db { .. } => None,
         }
     }

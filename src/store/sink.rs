@@ -139,7 +139,9 @@ impl Sink {
             buffer: Vec::new(),
             waiting: 0,
         };
-        let Some(path) = path_of(plan)? else { return Ok(sink) };
+        let Some(path) = path_of(plan)? else {
+            return if with.stdout.is_none() && stdout_was_closed() { Err(OpenError::StdoutClosed) } else { Ok(sink) };
+        };
         let size = look(&path)?;
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(OpenError::io(parent))?;
@@ -393,6 +395,16 @@ fn own_stdout(given: Option<&File>) -> Result<File, OpenError> {
         None => io::stdout().as_fd().try_clone_to_owned().map(File::from),
     };
     fd.map_err(OpenError::io(Path::new("stdout")))
+}
+
+/// Whether the process began without a standard output: Rust's runtime then opens `/dev/null` in its place, for reading
+/// and writing, where a shell's `> /dev/null` opens it for writing alone.
+fn stdout_was_closed() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let null = std::fs::metadata("/dev/null").map(|m| m.rdev());
+    let here = own_stdout(None).and_then(|f| f.metadata().map_err(OpenError::io(Path::new("stdout")))).map(|m| m.rdev());
+    let mode = rustix::fs::fcntl_getfl(io::stdout());
+    matches!((null, here), (Ok(null), Ok(here)) if null == here && null != 0) && mode.is_ok_and(|m| m.contains(rustix::fs::OFlags::RDWR))
 }
 
 /// Writes without a buffer between, so that what was written is out.

@@ -232,6 +232,18 @@ fn a_closed_stdout_ends_a_stdout_sink_with_74_and_no_panic() {
 }
 
 #[test]
+fn rows_for_a_standard_output_that_is_not_there_end_with_74_before_any_request() {
+    let origin = echo();
+    let fetch = |args: &[&str]| Gleaner::new(["fetch", &origin.url("/a"), "--robots", "ignore"]).args(args);
+    let run = fetch(&[]).shell("exec >&-").expect(74);
+    assert!(run.err.contains("standard output is closed"), "{}", run.err);
+    assert_eq!(origin.arrivals(), 0);
+    let dir = tempfile::tempdir().unwrap();
+    fetch(&["-o", "rows.jsonl"]).home(dir.path()).shell("exec >&-").expect(0);
+    fetch(&[]).shell("exec > /dev/null").expect(0);
+}
+
+#[test]
 fn closed_stderr_and_an_empty_environment_do_not_matter() {
     let origin = echo();
     let job = Job::over([origin.url("/a")]);
