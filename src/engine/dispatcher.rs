@@ -16,7 +16,7 @@ use crate::engine::work::{Flight, Item};
 use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, HostWait, Snapshot};
 use crate::limit::Limits;
-use crate::model::plan::{LimitKeyKind, Plan, Scope};
+use crate::model::plan::{LimitKeyKind, Plan};
 use crate::model::{HostKey, mask_url, normalise, show_duration};
 use crate::retry::Neighbours;
 use crate::schedule::{Schedule, Slot};
@@ -26,7 +26,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
@@ -107,9 +107,8 @@ pub(crate) struct Dispatcher {
     /// A host waits for a permit to come back.
     pub blocked: bool,
     pub stopping: Option<String>,
-    pub seeds_of_scope: Vec<String>,
-    /// What those seeds come to.
-    pub scopes: HashSet<String>,
+    /// Parts of the scope that the state holds.
+    pub scope_parts: u64,
     pub last_snapshot: Moment,
     pub drops: u32,
     /// When this machine was last short of something.
@@ -267,35 +266,25 @@ impl Dispatcher {
         }
     }
 
-    /// The scope of a crawl is the union of its seeds; it is kept in the state for the runs that do not read them again.
+    /// The scope of a crawl is the union of its seeds.
     fn add_to_scope(&mut self, offers: &[Offer]) {
-        let Some(scope) = &self.kit.scope else { return };
-        let before = self.seeds_of_scope.len();
-        let plan = self.plan.crawl.as_ref().map(|c| c.scope);
-        for url in offers.iter().filter_map(|o| o.body.as_ref().ok()).filter_map(|b| normalise(&b.url).ok()) {
-            // Of many seeds that mean the same scope one is kept.
-            let mut same = url.clone();
-            same.set_query(None);
-            same.set_fragment(None);
-            match plan {
-                Some(Scope::Any) => continue,
-                Some(Scope::Page) => same = url.clone(),
-                Some(Scope::Prefix) => same = same.join(".").unwrap_or(same),
-                _ => same.set_path(""),
-            }
-            if self.scopes.insert(same.into()) {
-                scope.write().unwrap_or_else(std::sync::PoisonError::into_inner).add_seed(&url);
-                self.seeds_of_scope.push(url.into());
-            }
-        }
-        if self.seeds_of_scope.len() > before {
-            self.keep_scope();
-        }
+        let Some(scope) = self.kit.scope.clone() else { return };
+        let mut scope = scope.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let seeds = offers.iter().filter_map(|o| o.body.as_ref().ok()).filter_map(|b| normalise(&b.url).ok());
+        let wider: Vec<String> = seeds.filter(|url| scope.add_seed(url)).map(String::from).collect();
+        drop(scope);
+        self.keep_scope(&wider);
     }
 
-    pub(crate) fn keep_scope(&mut self) {
-        let (store, text) = (self.store.clone(), self.seeds_of_scope.join("\n"));
-        self.replies.push(Box::pin(async move { Reply::Told(store.put("scope", &text).await) }));
+    /// What widened the scope goes to the state, for the runs that do not read or ask it again: a part of its own, since all of
+    /// it anew each time would grow with the square of the list.
+    pub(crate) fn keep_scope(&mut self, wider: &[String]) {
+        if wider.is_empty() {
+            return;
+        }
+        let (store, key, text) = (self.store.clone(), format!("scope {}", self.scope_parts), wider.join("\n"));
+        self.scope_parts += 1;
+        self.replies.push(Box::pin(async move { Reply::Told(store.put(&key, &text).await) }));
     }
 
     // -- the end

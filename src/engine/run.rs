@@ -62,7 +62,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     let fetcher = Fetcher::new(&plan.request, &plan.network, shared.clone()).map_err(|e| job(e.to_string()))?;
     let most = plan.limits.workers.min(fetcher.budget()).max(1);
 
-    let (store, opened) = open_store(&plan, &extractor, options.fresh, shared.clone()).await?;
+    let (store, mut opened) = open_store(&plan, &extractor, options.fresh, shared.clone()).await?;
     for notice in &opened.notices {
         events.notice(notice.clone());
     }
@@ -75,7 +75,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     });
 
     let kit = Arc::new(Kit { extractor, encoder: OnceLock::new(), builder: builder.clone(), scope, clock: shared.clone() });
-    let seeds_of_scope = restore_scope(&kit, &opened);
+    let scope_parts = restore_scope(&kit, &mut opened);
     restore_encoder(&plan, &kit, &opened);
 
     let (to_dispatcher, landings) = mpsc::channel(4096);
@@ -146,8 +146,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         waits_on: None,
         blocked: false,
         stopping: None,
-        seeds_of_scope,
-        scopes: HashSet::new(),
+        scope_parts,
         last_snapshot: Moment::ZERO,
         drops: 0,
         shortage: None,
@@ -238,15 +237,17 @@ fn scope(plan: &Plan) -> Result<Option<Arc<RwLock<CrawlScope>>>, RunError> {
     Ok(Some(Arc::new(RwLock::new(scope))))
 }
 
-fn restore_scope(kit: &Kit, opened: &Opened) -> Vec<String> {
-    let Some(scope) = &kit.scope else { return Vec::new() };
-    let seeds: Vec<String> = opened.extra.get("scope").map(|s| s.lines().map(str::to_owned).collect()).unwrap_or_default();
+/// Takes the scope as earlier runs left it out of what the state held; in how many parts.
+fn restore_scope(kit: &Kit, opened: &mut Opened) -> u64 {
+    let Some(scope) = &kit.scope else { return 0 };
+    let (parts, others) = std::mem::take(&mut opened.extra).into_iter().partition(|(key, _)| key.starts_with("scope "));
+    opened.extra = others;
     let mut scope = scope.write().unwrap_or_else(PoisonError::into_inner);
-    for seed in seeds.iter().filter_map(|s| url::Url::parse(s).ok()) {
+    let parts: BTreeMap<String, String> = parts;
+    for seed in parts.values().flat_map(|text| text.lines()).filter_map(|s| url::Url::parse(s).ok()) {
         scope.add_seed(&seed);
     }
-    drop(scope);
-    seeds
+    parts.len() as u64
 }
 
 fn restore_encoder(plan: &Plan, kit: &Kit, opened: &Opened) {

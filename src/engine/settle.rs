@@ -382,9 +382,9 @@ impl Dispatcher {
                     return;
                 }
                 if is_same_site(&from, &to) {
-                    scope.write().unwrap_or_else(std::sync::PoisonError::into_inner).add_seed(&to);
-                    self.seeds_of_scope.push(to.as_str().to_owned());
-                    self.keep_scope();
+                    if scope.write().unwrap_or_else(std::sync::PoisonError::into_inner).add_seed(&to) {
+                        self.keep_scope(&[to.to_string()]);
+                    }
                 } else {
                     self.events.warn("seed-moved", || {
                         format!(

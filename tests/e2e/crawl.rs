@@ -209,3 +209,40 @@ fn a_crawl_begins_at_addresses_or_at_a_list_of_them() {
     let run = crawl(&job.path("none.txt")).expect(65);
     assert!(run.err.contains("none.txt: no such file"), "{}", run.err);
 }
+
+/// What the state holds of the scope, in the order of its keys.
+fn scope_parts(job: &Job) -> Vec<String> {
+    let db = rusqlite::Connection::open(job.path(".gleaner/job/state.db")).unwrap();
+    let mut parts = db.prepare("SELECT v FROM meta WHERE k GLOB 'x.scope*' ORDER BY k").unwrap();
+    parts.query_map([], |r| r.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn what_redirects_add_to_the_scope_is_kept_in_parts_and_once() {
+    let origin = Origin::start(|r| {
+        if let Some((host, _)) = r.host().split_once(".test:").filter(|(h, _)| !h.starts_with("www.")) {
+            let port = r.host().rsplit(':').next().unwrap();
+            return Reply::status(301).header("Location", &format!("http://www.{host}.test:{port}{}", r.path()));
+        }
+        match r.path() {
+            "/found" => links(&["/deep"]),
+            "/deep" => links(&[]),
+            _ => links(&["/found"]),
+        }
+    });
+    let site = |i: usize, page: usize| format!("http://s{i}.test:{}/{page}", origin.port);
+    let job = Job::new().set("crawl.depth", "0").set("limits.delay", "\"0s\"").set("limits.per_host", "8");
+    job.list((0..300).map(|i| site(i % 30, i)));
+    let (resolve, net) = (format!("*:{}:127.0.0.1", origin.port), "127.0.0.0/8");
+    let run = |job: &Job| job.run().args(["--resolve", &resolve, "--allow-net", net]).expect(0);
+    run(&job);
+    let parts = scope_parts(&job);
+    let moved: Vec<&String> = parts.iter().filter(|p| p.contains("//www.")).collect();
+    assert_eq!(moved.len(), 30, "one for each site: {parts:?}");
+    assert!(moved.iter().all(|p| p.lines().count() == 1), "each holds what is new alone: {parts:?}");
+    // The next run asks no start page again and still knows where they moved to.
+    let asked = origin.arrivals();
+    let job = job.set("crawl.depth", "2");
+    run(&job);
+    assert_eq!((origin.at_path("/found").len(), origin.at_path("/deep").len(), origin.arrivals() - asked), (30, 30, 60));
+}
