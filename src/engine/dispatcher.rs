@@ -11,13 +11,14 @@ use crate::engine::frontier::{Frontier, Reply};
 use crate::engine::hosts::{HostState, Robots};
 use crate::engine::request::Builder;
 use crate::engine::run::{Interrupt, Signals, encoder_spec, name_taken, same_name};
+use crate::engine::scope::Unjudged;
 use crate::engine::tally::Tally;
 use crate::engine::work::{Flight, Item};
 use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, HostWait, Snapshot};
 use crate::limit::Limits;
 use crate::model::plan::{LimitKeyKind, Plan};
-use crate::model::{HostKey, mask_url, normalise, show_duration};
+use crate::model::{HostKey, mask_url, show_duration};
 use crate::retry::Neighbours;
 use crate::schedule::{Schedule, Slot};
 use crate::store::encode::Encoder;
@@ -44,7 +45,7 @@ pub(super) const PER_HOST: usize = 128;
 pub(super) const PER_NEW_HOST: usize = 16;
 /// A host that waits longer keeps one entry in memory where that is full.
 pub(super) const LONG_WAIT: Duration = Duration::from_secs(2);
-/// Settles that may wait for the store before no more attempts are started.
+/// Settles that may wait for the store, and pages for the scope, before no more attempts are started.
 const UNSETTLED: usize = 2048;
 /// While all workers are busy fewer settles wait for more, but no longer than to the next tick: each batch wakes the store.
 pub(super) const BATCH: usize = 64;
@@ -109,6 +110,8 @@ pub(crate) struct Dispatcher {
     pub stopping: Option<String>,
     /// Parts of the scope that the state holds.
     pub scope_parts: u64,
+    /// Landed flights that wait for the scope to be whole.
+    pub unjudged: Vec<(u64, Unjudged)>,
     pub last_snapshot: Moment,
     pub drops: u32,
     /// When this machine was last short of something.
@@ -194,11 +197,15 @@ impl Dispatcher {
         if self.offering || self.fed.is_none() || self.stopping.is_some() {
             return false;
         }
+        // Pages wait for what these seeds say of the scope; their entries lie on disk.
+        if self.kit.scope.as_ref().is_some_and(|s| s.is_fed()) {
+            return true;
+        }
         let idle = self.in_flight < self.most && self.schedule.ready_hosts() == 0 && !self.leasing;
         self.pending < FEED_AHEAD || (idle && self.pending < FEED_FAR)
     }
 
-    fn feed(&mut self, fed: Option<Fed>) {
+    pub(super) fn feed(&mut self, fed: Option<Fed>) {
         match fed {
             None => {
                 self.fed = None;
@@ -244,7 +251,7 @@ impl Dispatcher {
                 if !hand {
                     self.may_have_more(&offers);
                 }
-                self.add_to_scope(&offers);
+                self.add_to_scope(&offers, mark.done);
                 self.offering = true;
                 self.frontier.changed();
                 let told = if self.events.detail() { offers.iter().map(told).collect() } else { Vec::new() };
@@ -266,27 +273,6 @@ impl Dispatcher {
         }
     }
 
-    /// The scope of a crawl is the union of its seeds.
-    fn add_to_scope(&mut self, offers: &[Offer]) {
-        let Some(scope) = self.kit.scope.clone() else { return };
-        let mut scope = scope.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let seeds = offers.iter().filter_map(|o| o.body.as_ref().ok()).filter_map(|b| normalise(&b.url).ok());
-        let wider: Vec<String> = seeds.filter(|url| scope.add_seed(url)).map(String::from).collect();
-        drop(scope);
-        self.keep_scope(&wider);
-    }
-
-    /// What widened the scope goes to the state, for the runs that do not read or ask it again: a part of its own, since all of
-    /// it anew each time would grow with the square of the list.
-    pub(crate) fn keep_scope(&mut self, wider: &[String]) {
-        if wider.is_empty() {
-            return;
-        }
-        let (store, key, text) = (self.store.clone(), format!("scope {}", self.scope_parts), wider.join("\n"));
-        self.scope_parts += 1;
-        self.replies.push(Box::pin(async move { Reply::Told(store.put(&key, &text).await) }));
-    }
-
     // -- the end
 
     /// Nothing in memory has work to do or to tell.
@@ -295,6 +281,9 @@ impl Dispatcher {
     }
 
     fn end(&mut self) -> Result<Option<End>, RunError> {
+        if !self.takes_turns() {
+            self.let_go_of_unjudged();
+        }
         if let Some(why) = &self.stopping {
             if self.flights.is_empty() && self.replies.is_empty() && self.settles.is_empty() {
                 return Ok(Some(End { finish: format!("stopped:{why}"), done: false }));
@@ -511,7 +500,7 @@ impl Dispatcher {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.in_flight < self.most && self.parsing < 2 * self.most.max(16) && self.settles.len() < UNSETTLED
+        self.in_flight < self.most && self.parsing < 2 * self.most.max(16) && self.settles.len() + self.unjudged.len() < UNSETTLED
     }
 }
 

@@ -13,6 +13,7 @@ mod hosts;
 mod request;
 mod robots;
 mod run;
+mod scope;
 mod settle;
 mod tally;
 mod turns;

@@ -8,6 +8,7 @@ use crate::engine::extraction::{self, Kit};
 use crate::engine::feeder::{Fed, Feeder};
 use crate::engine::frontier::Frontier;
 use crate::engine::request::Builder;
+use crate::engine::scope::{self, Scope};
 use crate::engine::tally::Tally;
 use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, Snapshot, Stats};
@@ -20,7 +21,7 @@ use crate::store::encode::{Encoder, EncoderSpec};
 use crate::store::{self, OpenError, Opened, Store, StoreConfig};
 use futures::stream::FuturesUnordered;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -58,7 +59,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
 
     let extractor = compile(&plan)?;
     let builder = Arc::new(Builder::new(plan.clone()).map_err(job)?);
-    let scope = scope(&plan)?;
+    let scope = compile_scope(&plan)?;
     let fetcher = Fetcher::new(&plan.request, &plan.network, shared.clone()).map_err(|e| job(e.to_string()))?;
     let most = plan.limits.workers.min(fetcher.budget()).max(1);
 
@@ -98,6 +99,10 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     });
 
     let (fed, input_done) = start_feeder(&plan, &builder, &opened, &events)?;
+    if let Some(scope) = &kit.scope {
+        scope::read_seeds(&plan.input, scope, !input_done, &shop.to)
+            .map_err(|e| RunError::Io { message: format!("no thread for the scope: {e}"), hint: None })?;
+    }
     let mut limits = Limits::new(&plan.limits);
     let (now, wall) = (clock.now(), clock.wall());
     for (key, until) in &opened.holds {
@@ -147,6 +152,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         blocked: false,
         stopping: None,
         scope_parts,
+        unjudged: Vec::new(),
         last_snapshot: Moment::ZERO,
         drops: 0,
         shortage: None,
@@ -230,11 +236,11 @@ fn compile(plan: &Plan) -> Result<Extractor, RunError> {
         .map_err(|list| job(list.iter().map(|e| format!("{}: {}", e.key, e.message)).collect::<Vec<_>>().join("\n")))
 }
 
-fn scope(plan: &Plan) -> Result<Option<Arc<RwLock<CrawlScope>>>, RunError> {
+fn compile_scope(plan: &Plan) -> Result<Option<Arc<Scope>>, RunError> {
     let Some(crawl) = &plan.crawl else { return Ok(None) };
     let scope = CrawlScope::compile(crawl)
         .map_err(|list| job(list.iter().map(|e| format!("{}: {}", e.key, e.message)).collect::<Vec<_>>().join("\n")))?;
-    Ok(Some(Arc::new(RwLock::new(scope))))
+    Ok(Some(Arc::new(Scope::new(scope, plan))))
 }
 
 /// Takes the scope as earlier runs left it out of what the state held; in how many parts.
@@ -242,11 +248,8 @@ fn restore_scope(kit: &Kit, opened: &mut Opened) -> u64 {
     let Some(scope) = &kit.scope else { return 0 };
     let (parts, others) = std::mem::take(&mut opened.extra).into_iter().partition(|(key, _)| key.starts_with("scope "));
     opened.extra = others;
-    let mut scope = scope.write().unwrap_or_else(PoisonError::into_inner);
     let parts: BTreeMap<String, String> = parts;
-    for seed in parts.values().flat_map(|text| text.lines()).filter_map(|s| url::Url::parse(s).ok()) {
-        scope.add_seed(&seed);
-    }
+    scope.add(parts.values().flat_map(|text| text.lines()).filter_map(|s| url::Url::parse(s).ok()));
     parts.len() as u64
 }
 

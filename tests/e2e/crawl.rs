@@ -246,3 +246,46 @@ fn what_redirects_add_to_the_scope_is_kept_in_parts_and_once() {
     run(&job);
     assert_eq!((origin.at_path("/found").len(), origin.at_path("/deep").len(), origin.arrivals() - asked), (30, 30, 60));
 }
+
+#[test]
+fn a_link_to_the_site_of_a_seed_far_down_the_list_is_followed() {
+    let origin = Origin::start(|r| {
+        let port = r.host().rsplit(':').next().unwrap();
+        match (r.host().split('.').next(), r.path()) {
+            (Some("s0"), "/") => links(&[&format!("http://s2999.test:{port}/deep"), &format!("http://other.test:{port}/out")]),
+            _ => links(&[]),
+        }
+    });
+    let job = Job::new().set("crawl.depth", "1").set("limits.delay", "\"0s\"");
+    job.list((0..3000).map(|i| format!("http://s{i}.test:{}/", origin.port)));
+    job.run().args(["--resolve", &format!("*:{}:127.0.0.1", origin.port), "--allow-net", "127.0.0.0/8"]).expect(0);
+    assert_eq!((origin.at_path("/deep").len(), origin.at_path("/out").len(), origin.arrivals()), (1, 0, 3001));
+    assert_eq!(job.stats()["out_of_scope"], serde_json::json!({ "scope": 1 }));
+}
+
+#[test]
+fn links_and_redirects_wait_for_seeds_that_standard_input_is_yet_to_bring() {
+    let origin = Origin::on(2, |r| {
+        let port = r.host().rsplit(':').next().unwrap();
+        let at = |k: u8, path: &str| format!("http://127.0.1.{k}:{port}{path}");
+        match r.path() {
+            "/" => links(&[&at(1, "/deep"), "/moved", &at(2, "/out")]),
+            "/moved" => Reply::status(302).header("Location", &at(1, "/target")),
+            _ => links(&[]),
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!(
+        "{{ echo {}; sleep 1; echo {}; }} | {} crawl - --depth 1 --delay 0s --robots ignore --stats stats.json",
+        origin.url("/"),
+        origin.url_at(1, "/second"),
+        env!("CARGO_BIN_EXE_gleaner")
+    );
+    let out = std::process::Command::new("sh").arg("-c").arg(script).current_dir(dir.path()).output().unwrap();
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{err}");
+    assert_eq!(asked(&origin), set(&["/", "/moved", "/target", "/deep", "/second"]), "{err}");
+    assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 4, "{err}");
+    let stats: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.path().join("stats.json")).unwrap()).unwrap();
+    assert_eq!(stats["out_of_scope"], serde_json::json!({ "scope": 1 }));
+}
