@@ -3,6 +3,7 @@
 use crate::clock::{Clock, Moment, Wall};
 use crate::engine::RunError;
 use crate::engine::dispatcher::{BATCH, Dispatcher, IN_MEMORY, LONG_WAIT, PER_HOST, PER_NEW_HOST, store_failed};
+use crate::engine::extraction::Parsed;
 use crate::engine::hosts::{HostState, Pace, Robots};
 use crate::engine::work::{Flight, Item, SavedState, Work};
 use crate::engine::worker::Facts;
@@ -29,6 +30,8 @@ pub(crate) enum Reply {
     Named(Box<(Flight, Judgement, Facts)>, bool),
     /// What a redirect of a crawl leads to: a new address that is the entry's now, or one that is known.
     Claimed(Box<Work>, Result<Claim, StoreError>),
+    /// Pages that waited for the scope of the crawl, by flight.
+    LinksJudged(Option<Vec<(u64, Parsed)>>),
     Told(Result<(), StoreError>),
     /// What limits have counted is durable.
     Kept(SaveMark, Result<(), StoreError>),
@@ -254,6 +257,7 @@ impl Dispatcher {
                 Claim::Yours => self.requeue(work),
                 Claim::Known { first_row } => self.skip_known(&work, first_row),
             },
+            Reply::LinksJudged(pages) => self.links_judged(pages.ok_or_else(judging_failed)?),
             Reply::Named(asked, named) => {
                 let (flight, judgement, facts) = *asked;
                 let now = self.clock.now();
@@ -374,6 +378,13 @@ impl Dispatcher {
         } else {
             self.schedule.tune(slot, most, delay);
         }
+    }
+}
+
+fn judging_failed() -> RunError {
+    RunError::Io {
+        message: "judging links failed in a way that it should not".into(),
+        hint: Some("nothing committed is lost: run the same command again, and please report it".into()),
     }
 }
 

@@ -5,6 +5,7 @@ use crate::engine::dispatcher::{Dispatcher, add_counts};
 use crate::engine::extraction::Parsed;
 use crate::engine::frontier::Reply;
 use crate::engine::request::Hop;
+use crate::engine::scope::Unjudged;
 use crate::engine::work::{Flight, Item, Work};
 use crate::engine::worker::{Facts, Landing};
 use crate::events::Event;
@@ -35,9 +36,7 @@ impl Dispatcher {
             Landing::Done(id, facts, parsed) => {
                 let Some(mut flight) = self.flights.remove(&id) else { return };
                 self.fetched(&mut flight, &facts, now);
-                if let Item::Entry(work) = flight.item {
-                    self.parsed(work, *parsed);
-                }
+                self.extracted(id, flight, *parsed);
             }
             Landing::Fetched(id, facts) => {
                 let Some(mut flight) = self.flights.remove(&id) else { return };
@@ -50,19 +49,20 @@ impl Dispatcher {
                 if flight.landed {
                     self.parsing = self.parsing.saturating_sub(1);
                 }
-                if let Item::Entry(work) = flight.item {
-                    self.parsed(work, parsed);
-                }
+                self.extracted(id, flight, parsed);
             }
             Landing::Judged(id, judgement, facts) => {
                 let Some(mut flight) = self.flights.remove(&id) else { return };
                 self.came_down(&mut flight, &facts, now);
                 if self.asks_whether_named(&flight, &judgement) {
                     self.ask_whether_named(flight, judgement, facts);
+                } else if self.may_lead_out(&flight, &judgement) {
+                    self.wait_for_scope(id, flight, Unjudged::Redirect(judgement, facts));
                 } else {
                     self.judged(flight, judgement, &facts, now);
                 }
             }
+            Landing::SeedsRead(read) => self.seeds_read(read),
             Landing::Robots(id, outcome, facts) => {
                 let Some(mut flight) = self.flights.remove(&id) else { return };
                 self.came_down(&mut flight, &facts, now);
@@ -428,7 +428,7 @@ impl Dispatcher {
         let mut seen = hop.seen;
         seen.push((hop.method.clone(), hop.url.clone()));
         if let (Some(scope), Some(from)) = (self.kit.scope.clone(), from) {
-            let refused = scope.read().unwrap_or_else(std::sync::PoisonError::into_inner).admits(&to).err();
+            let refused = scope.read().admits(&to).err();
             if let Some(rule) = refused {
                 if work.lease.depth > 0 {
                     self.skip(
@@ -441,9 +441,8 @@ impl Dispatcher {
                     return;
                 }
                 if is_same_site(&from, &to) {
-                    scope.write().unwrap_or_else(std::sync::PoisonError::into_inner).add_seed(&to);
-                    self.seeds_of_scope.push(to.as_str().to_owned());
-                    self.keep_scope();
+                    let wider = scope.add(std::iter::once(to.clone()));
+                    self.keep_scope(&wider);
                 } else {
                     self.events.warn("seed-moved", || {
                         format!(
@@ -513,7 +512,7 @@ impl Dispatcher {
 
     // -- extraction's end
 
-    fn parsed(&mut self, mut work: Box<Work>, parsed: Result<Parsed, ExtractFailure>) {
+    pub(super) fn parsed(&mut self, mut work: Box<Work>, parsed: Result<Parsed, ExtractFailure>) {
         let parsed = match parsed {
             Ok(p) => p,
             Err(ExtractFailure { reason, message, .. }) => {
@@ -705,7 +704,7 @@ impl Dispatcher {
 }
 
 /// Whether two addresses differ in scheme or `www.` alone, as far as their hosts go.
-fn is_same_site(a: &Url, b: &Url) -> bool {
+pub(super) fn is_same_site(a: &Url, b: &Url) -> bool {
     let bare = |u: &Url| u.host_str().map(|h| h.strip_prefix("www.").unwrap_or(h).to_owned());
     bare(a) == bare(b)
 }

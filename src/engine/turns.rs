@@ -48,7 +48,21 @@ impl Dispatcher {
             }
             let may_be_fed = self.may_be_fed(now);
             let Self {
-                schedule, limits, hosts, plan, waits_on, blocked, keeper, shop, defer, no_way, builder, tokens, resources, frontier, ..
+                schedule,
+                limits,
+                hosts,
+                plan,
+                waits_on,
+                blocked,
+                keeper,
+                shop,
+                defer,
+                no_way,
+                builder,
+                tokens,
+                resources,
+                frontier,
+                ..
             } = self;
             let mut counter = Counter { limits, builder, tokens, resources };
             let mut admitted = None;

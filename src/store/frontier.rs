@@ -112,6 +112,8 @@ pub(super) struct Frontier {
     leased_hosts: HashMap<i64, usize>,
     /// Entries without a fate.
     pub(super) pending: u64,
+    /// Of these, let go: done but for their fate.
+    pub(super) done: u64,
     /// Of these, waiting for the final sweep.
     pub(super) sweep: u64,
     /// Links that are too deep.
@@ -133,6 +135,7 @@ impl Frontier {
             leased: HashMap::new(),
             leased_hosts: HashMap::new(),
             pending,
+            done: 0,
             sweep,
             cut,
             columns,
@@ -272,6 +275,7 @@ impl Frontier {
             && counts.take().is_some()
         {
             let host = held.host;
+            self.done += 1;
             self.uncount(host);
         }
     }
@@ -283,8 +287,10 @@ impl Frontier {
 
     /// The lease ends; nothing on disk changes.
     pub(super) fn release(&mut self, entry: i64) {
-        if let Some((held, Some(OfHost))) = self.leased.remove(&entry) {
-            self.uncount(held.host);
+        match self.leased.remove(&entry) {
+            Some((held, Some(OfHost))) => self.uncount(held.host),
+            Some((_, None)) => self.done -= 1,
+            None => {}
         }
     }
 

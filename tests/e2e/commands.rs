@@ -233,6 +233,38 @@ fn a_closed_stdout_ends_a_stdout_sink_with_74_and_no_panic() {
 }
 
 #[test]
+fn rows_for_a_standard_output_that_is_not_there_end_with_74_before_any_request() {
+    let origin = echo();
+    let fetch = |args: &[&str]| Gleaner::new(["fetch", &origin.url("/a"), "--robots", "ignore"]).args(args);
+    let run = fetch(&[]).shell("exec >&-").expect(74);
+    assert!(run.err.contains("standard output is closed"), "{}", run.err);
+    assert_eq!(origin.arrivals(), 0);
+    let dir = tempfile::tempdir().unwrap();
+    fetch(&["-o", "rows.jsonl"]).home(dir.path()).shell("exec >&-").expect(0);
+    fetch(&[]).shell("exec > /dev/null").expect(0);
+}
+
+#[test]
+fn stats_and_events_at_a_dash_go_to_standard_output_if_nothing_else_does() {
+    let origin = echo();
+    let job = Job::over([origin.url("/a")]);
+    let go = |args: &[&str]| Gleaner::new(["run"]).arg(job.write()).args(args).home(job.dir());
+    let run = go(&["--stats", "-"]).expect(0);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&run.out).unwrap()["results"], 1, "{}", run.out);
+    let run = go(&["--events", "-"]).expect(0);
+    let events: Vec<serde_json::Value> = run.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!((&events[0]["event"], &events.last().unwrap()["event"]), (&"run-started".into(), &"run-ended".into()));
+    assert!(!job.path("-").exists());
+    let asked = origin.arrivals();
+    go(&["--events", "-", "--stats", "-"]).expect(2);
+    for flag in ["--stats", "--events"] {
+        let run = Gleaner::new(["fetch", &origin.url("/b"), flag, "-"]).home(job.dir()).expect(2);
+        assert!(run.err.contains(&format!("the rows and {flag} - cannot share standard output")), "{}", run.err);
+    }
+    assert_eq!((origin.arrivals(), job.path("-").exists()), (asked, false));
+}
+
+#[test]
 fn closed_stderr_and_an_empty_environment_do_not_matter() {
     let origin = echo();
     let job = Job::over([origin.url("/a")]);

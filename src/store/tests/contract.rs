@@ -438,12 +438,13 @@ async fn rows_of_a_compressed_sink_wait_for_their_member_and_others_do_not() {
     }
     let account = *committed.borrow();
     assert_eq!((account.results, account.rows, account.pending, account.discovered), (1, 0, 4, 1));
+    assert_eq!((store.account().pending, store.left()), (4, 3), "what only waits for its member is not left to be fetched");
     assert_eq!(bed.size("results"), 0);
     // A skip of an entry whose page waits: the member comes first.
     let page = Settle::Page { entry: leases[2].entry, rows: rows_of(&encoder, &leases[2], &["p"]), state: "1".into(), discovered: vec![] };
     store.settle(vec![page, skip(&encoder, &leases[2], Reason::Http(500))]).await.unwrap();
     let account = store.commit().await.unwrap();
-    assert_eq!((account.results, account.rows, account.skipped, account.pending), (2, 2, 1, 2));
+    assert_eq!((account.results, account.rows, account.skipped, account.pending, store.left()), (2, 2, 1, 2, 2));
     assert_eq!(bed.text("results").lines().count(), 2);
     store.close(None).await.unwrap();
     bed.verified();
