@@ -117,13 +117,16 @@ impl Claims {
             });
         }
         let mut special = Vec::new();
-        for host in hosts.iter().filter(|h| h.rates.is_some() || h.group.is_some()) {
+        for host in hosts.iter().filter(|h| h.rates.is_some() || h.burst.is_some() || h.group.is_some()) {
             let Some(glob) = HostGlob::new(&host.pattern) else { continue };
-            let limit = host.rates.as_ref().and_then(|rates| {
+            let own = host.rates.is_some() || host.burst.is_some();
+            let limit = own.then(|| {
+                // What a table leaves out is as in [limits].
+                let rates = host.rates.clone().unwrap_or_else(|| plan.rates.clone());
                 // No name of a `[[limit]]` looks like that.
-                let stored = Some(format!("(host) {}", host.pattern).into());
-                limits.push(LimitRates { name: None, stored, rates: rates.clone(), burst: host.burst, concurrency: None, heaviest: 1 });
-                LimitId::try_from(limits.len() - 1).ok()
+                let (stored, burst) = (Some(format!("(host) {}", host.pattern).into()), host.burst.or(plan.burst));
+                limits.push(LimitRates { name: None, stored, rates, burst, concurrency: None, heaviest: 1 });
+                LimitId::try_from(limits.len() - 1).unwrap_or(0)
             });
             special.push(Special { glob, group: host.group.as_deref().map(Into::into), limit });
         }
