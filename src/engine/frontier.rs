@@ -72,6 +72,7 @@ impl Dispatcher {
         if !self.settling && !self.settles.is_empty() && worth_it {
             self.ticked = false;
             self.settling = true;
+            self.backlog.settling = std::mem::take(&mut self.backlog.gathered);
             self.frontier.changed();
             let (store, batch) = (self.store.clone(), std::mem::take(&mut self.settles));
             self.replies.push(Box::pin(async move { Reply::Settled(store.settle(batch).await.map(|_| ())) }));
@@ -173,6 +174,7 @@ impl Dispatcher {
             Reply::Told(r) => r.map_err(store_failed)?,
             Reply::Settled(r) => {
                 self.settling = false;
+                self.backlog.settling = 0;
                 match r {
                     Err(e) if !e.is_fatal() => self.events.warn("internal", || e.to_string()),
                     other => other.map_err(store_failed)?,
