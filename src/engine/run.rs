@@ -3,7 +3,7 @@
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::engine::RunError;
 use crate::engine::counting::{Resources, Tokens};
-use crate::engine::dispatcher::{Dispatcher, End, store_failed};
+use crate::engine::dispatcher::{Backlog, Dispatcher, End, store_failed};
 use crate::engine::error::exit_code;
 use crate::engine::extraction::{self, Kit};
 use crate::engine::feeder::{Fed, Feeder};
@@ -23,6 +23,7 @@ use crate::store::encode::{Encoder, EncoderSpec};
 use crate::store::{self, OpenError, Opened, Store, StoreConfig};
 use futures::stream::FuturesUnordered;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -81,7 +82,14 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         pending: opened.account.pending,
     });
 
-    let kit = Arc::new(Kit { extractor, encoder: OnceLock::new(), builder: builder.clone(), scope, clock: shared.clone() });
+    let kit = Arc::new(Kit {
+        extractor,
+        encoder: OnceLock::new(),
+        builder: builder.clone(),
+        scope,
+        clock: shared.clone(),
+        bodies: AtomicUsize::new(0),
+    });
     let scope_parts = restore_scope(&kit, &mut opened);
     restore_encoder(&plan, &kit, &opened);
 
@@ -161,6 +169,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         stopping: None,
         scope_parts,
         unjudged: Vec::new(),
+        backlog: Backlog::default(),
         last_snapshot: Moment::ZERO,
         drops: 0,
         shortage: None,

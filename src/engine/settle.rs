@@ -524,6 +524,7 @@ impl Dispatcher {
                 return;
             }
         };
+        self.backlog.gathered += parsed.weight();
         for (code, message) in parsed.warnings {
             self.events.warn(code, || message);
         }
