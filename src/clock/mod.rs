@@ -3,6 +3,10 @@
 //! Deciders never read a clock: they are told a [`Moment`] (monotonic) or a [`Wall`] (calendar) and return a
 //! decision. Only this module may call the operating system for the time.
 
+mod uptime;
+
+pub use uptime::{SystemUptime, Uptime};
+
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::sync::Arc;

@@ -1,0 +1,1 @@
+//! Real processes on one budget, killed by SIGKILL, against a server that stamps arrivals.
