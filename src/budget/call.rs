@@ -95,7 +95,7 @@ impl Me {
             looked: None,
             rules: (String::new(), Vec::new()),
             #[cfg(test)]
-            frees_dead: false,
+            frees_dead: std::env::var_os("GLEANER_TEST_FREES").is_some(),
         }
     }
 
@@ -162,7 +162,7 @@ impl Me {
         }
         if !is_in || self.looked.is_none_or(|at| now - at >= LOOK) {
             done.looked = Some(now);
-            for id in owners.into_iter().filter(|id| Some(*id) != owner && !owner::is_alive(&self.folder, &self.name, *id)) {
+            for id in owners.into_iter().filter(|id| Some(*id) != owner && !self.is_alive(*id)) {
                 self.bury(tx, &mut done, id)?;
             }
         }
@@ -184,7 +184,7 @@ impl Me {
         let (boot, mut forgot, mut text) = row(tx).map_err(&db)?;
         if boot != self.clock.boot() {
             // No process outlives its boot.
-            if owner::on_disk(&self.folder, &self.name).into_iter().any(|id| owner::is_alive(&self.folder, &self.name, id)) {
+            if owner::on_disk(&self.folder, &self.name).into_iter().any(|id| self.is_alive(id)) {
                 return Err(BudgetError::Elsewhere { path: self.path.clone() });
             }
             file::reboot(tx, self.clock.boot(), now).map_err(&db)?;
@@ -231,7 +231,7 @@ impl Me {
     fn sweep_locks(&self, tx: &Transaction<'_>) -> rusqlite::Result<()> {
         let mut is_owner = tx.prepare("SELECT 1 FROM owner WHERE id = ?1")?;
         for id in owner::on_disk(&self.folder, &self.name) {
-            if !is_owner.exists([id])? && !owner::is_alive(&self.folder, &self.name, id) {
+            if !is_owner.exists([id])? && !self.is_alive(id) {
                 let _ = std::fs::remove_file(owner::path(&self.folder, &self.name, id));
             }
         }
@@ -365,6 +365,10 @@ impl Me {
         self.looked = done.looked;
         self.rules = (done.was.1, done.seen);
         done.answers
+    }
+
+    pub(super) fn is_alive(&self, id: i64) -> bool {
+        owner::is_alive(&self.folder, &self.name, id)
     }
 
     pub(super) fn remove_locks(&self, dead: &[i64]) {

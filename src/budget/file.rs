@@ -55,11 +55,12 @@ pub(super) fn path(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.db"))
 }
 
+/// NFS, SMB1, CIFS, SMB2 (statfs(2)): there several machines would share a budget, and WAL has no shared memory.
+const NETWORK: [u64; 4] = [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42];
+
 /// Makes the folder, for this user alone.
 pub(super) fn make_folder(folder: &Path) -> Result<(), BudgetError> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(BudgetError::io(folder))?;
-    // NFS, SMB1, CIFS, SMB2 (statfs(2)): there several machines would share it, and WAL has no shared memory.
-    const NETWORK: [u64; 4] = [0x6969, 0x517B, 0xFF53_4D42, 0xFE53_4D42];
     #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast, clippy::cast_lossless, reason = "the width of f_type is the platform's own")]
     let magic = rustix::fs::statfs(folder).map_or(0, |s| (s.f_type as u64) & 0xFFFF_FFFF);
     if NETWORK.contains(&magic) { Err(BudgetError::Network { path: folder.to_owned() }) } else { Ok(()) }

@@ -89,10 +89,13 @@ impl Ledger {
         (&self.conn, &mut self.me.frees_dead)
     }
 
-    /// What SIGKILL does, but for the memory.
+    /// What SIGKILL does, but for the memory. Another test that forks has the lock too, until its exec.
     #[cfg(test)]
     pub(super) fn kill(mut self) {
-        self.me.owner = None;
+        let id = self.me.owner.take().map_or(0, |o| o.id);
+        while self.me.is_alive(id) {
+            std::thread::yield_now();
+        }
     }
 }
 

@@ -86,13 +86,13 @@ pub fn show(folder: &Path, name: &str, clock: &dyn Uptime) -> Result<BudgetView,
     let now = clock.now();
     let damaged = |detail: &str| BudgetError::Damaged { path: path.clone(), detail: detail.to_owned() };
     let row = |r: &rusqlite::Row<'_>| Ok((r.get::<_, String>(0)?, r.get::<_, Option<i64>>(1)?, r.get::<_, String>(2)?));
-    let (boot, forgot, rules) = tx.query_row("SELECT boot, forgot, rules FROM ledger", [], row).map_err(&db)?;
+    let (of_boot, forgot, rules) = tx.query_row("SELECT boot, forgot, rules FROM ledger", [], row).map_err(&db)?;
     let mut rules = file::rules_of(&rules).ok_or_else(|| damaged("its rules cannot be read"))?;
     let newest = rules.iter().map(|s| s.at).max().unwrap_or_default();
     rules.retain(|s| s.rule != Rule::KEEPER && newest - s.at <= CURRENT);
     let rules: Vec<Rule> = rules.into_iter().map(|s| s.rule).collect();
     let longest = Duration::from_nanos(rules.last().map_or(0, |r| r.hold()));
-    let of_this_boot = boot == clock.boot();
+    let of_this_boot = of_boot == clock.boot();
     let unknown = if of_this_boot { forgot.map_or(Duration::ZERO, |f| (moment(f) + longest) - now) } else { longest };
     let mut keys = Vec::new();
     if of_this_boot {
