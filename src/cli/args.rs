@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Check(Check),
     /// Tell where a job stands, also while it runs
     Status(Status),
+    /// Show or clear the limits that jobs of this user share
+    Budget(Budget),
     /// Print the JSON Schema of job files, for editors
     Schema,
 }
@@ -128,6 +130,54 @@ pub(crate) struct Status {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `budget`.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+A budget is one limit for every gleaner of this user on this machine: jobs name it with [limits] budget = \"NAME\". Without a \
+command all budgets are listed, each with what its fullest key has used.
+
+Examples:
+  gleaner budget                                       one line for each budget
+  gleaner budget show github                           its windows, processes and keys
+  gleaner budget --json | jq '.[] | {name, windows}'
+  gleaner budget clear github                          forget what was spent
+
+Exit codes: 0 done, 65 there is no such budget, 73 it is in use, 74 cannot read or write"
+)]
+pub(crate) struct Budget {
+    #[command(subcommand)]
+    pub(crate) what: Option<BudgetCommand>,
+    /// Print a JSON list
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to do with one budget.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BudgetCommand {
+    /// Show one budget: windows, processes, each key
+    #[command(after_help = "Examples:\n  gleaner budget show github\n  gleaner budget show github --json | jq '.keys[0]'")]
+    Show {
+        /// The budget, as jobs name it
+        name: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget what a budget has spent and what is held; refused while a process uses it
+    #[command(after_help = "\
+The server does not forget: until the longest window has passed, jobs may send more than it allows.
+
+Example:
+  gleaner budget clear github")]
+    Clear {
+        /// The budget, as jobs name it
+        name: String,
+    },
 }
 
 /// `fetch`.
