@@ -4,6 +4,7 @@
 //! for the stdout sink of `store`): it never panics, and a terminal or pipe that went away silences it.
 
 mod files;
+mod forecast;
 mod live;
 mod output;
 mod status;
@@ -14,6 +15,7 @@ mod text;
 mod verbose;
 
 pub use files::{EventsFile, check_writable, write_stats};
+pub use forecast::forecast_text;
 pub use output::{Look, Output};
 pub use status::{StatusFile, StatusReport, status_text};
 pub use summary::{Ending, Places, summary, waits};
