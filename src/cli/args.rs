@@ -1,9 +1,11 @@
 //! The flags and arguments, as `--help` shows them.
 
 use crate::cli::{values, wire};
+use crate::model::parse_duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,6 +15,7 @@ Examples:
   cat urls.txt | gleaner fetch - > rows.jsonl
   gleaner crawl https://example.com/docs/ --scope prefix -o pages.csv --field title=css:h1
   gleaner run job.toml                                 starts, or goes on where it stopped
+  gleaner plan job.toml                                how many requests that is, and when it is done
 
 Exit codes:
   0  all done            1  done, some records skipped     2  wrong flags or arguments
@@ -48,6 +51,8 @@ pub(crate) enum Command {
     Demo,
     /// Read a job file and tell every error at once
     Check(Check),
+    /// Tell what a run would do and how long it takes, without sending anything
+    Plan(PlanArgs),
     /// Tell where a job stands, also while it runs
     Status(Status),
     /// Show or clear the limits that jobs of this user share
@@ -120,6 +125,27 @@ pub(crate) struct Check {
     /// Print each setting, its value and who set it
     #[arg(long)]
     pub(crate) explain: bool,
+}
+
+/// `plan`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads the list to its end and, where the job has begun, its state, also while it runs; sends nothing and writes nothing. Each \
+answer is taken to come after the same time and nothing to fail: retries are not counted.
+
+Examples:
+  gleaner plan job.toml
+  gleaner plan job.toml --answer 1.5s --set limits.workers=16
+  gleaner plan job.toml --json | jq .time.finish")]
+pub(crate) struct PlanArgs {
+    /// The job file
+    pub(crate) job: PathBuf,
+    /// How long a server is taken to need for an answer
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = parse_duration)]
+    pub(crate) answer: Duration,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// `status`.

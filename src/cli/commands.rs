@@ -1,6 +1,6 @@
 //! The commands.
 
-use crate::cli::args::{Budget, BudgetCommand, Check, Cli, Command, Common, Crawl, Fetch, Global, Run, Status};
+use crate::cli::args::{Budget, BudgetCommand, Check, Cli, Command, Common, Crawl, Fetch, Global, PlanArgs, Run, Status};
 use crate::cli::exit::{Exit, Failure, printed};
 use crate::cli::session::{Session, runtime, shown};
 use crate::cli::settings::Settings;
@@ -8,7 +8,7 @@ use crate::cli::wire::{self, RunOptions};
 use crate::cli::{demo, fetch, save};
 use crate::model::mask_url;
 use crate::model::plan::{InputSource, Plan, SinkPlace, StatePlace};
-use crate::report::{Output, budget_text, budgets_text, quoted_for_shell, status_text, summary};
+use crate::report::{Output, budget_text, budgets_text, forecast_text, quoted_for_shell, status_text, summary};
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,7 @@ pub(crate) fn run(cli: Cli, out: &Output) -> Result<Exit, Failure> {
         Command::Crawl(args) => run_crawl(&global, out, &args),
         Command::Demo => demo::run(&global, out),
         Command::Check(args) => check(&global, out, &args),
+        Command::Plan(args) => foretell(&global, out, &args),
         Command::Status(args) => status(&global, out, &args),
         Command::Budget(args) => budget(out, &args),
         Command::Schema => {
@@ -252,6 +253,13 @@ fn described(plan: &Plan) -> String {
         rates => format!(", at most {}", rates.iter().map(ToString::to_string).collect::<Vec<_>>().join(" and ")),
     };
     format!("{input}{what}, writes {to}{rates}")
+}
+
+fn foretell(global: &Global, out: &Output, args: &PlanArgs) -> Result<Exit, Failure> {
+    let job = wire::load(&args.job, &Settings::of_global(global)?)?;
+    let forecast = wire::forecast(job.plan, args.answer)?;
+    let text = if args.json { json(&forecast)? } else { forecast_text(&forecast, &format!("{} run {}", program(), shown(&args.job))) };
+    printed(out.data(&text))
 }
 
 fn status(global: &Global, out: &Output, args: &Status) -> Result<Exit, Failure> {

@@ -8,6 +8,7 @@ use crate::cli::settings::{Settings, Value};
 use crate::clock::{Clock as _, SystemClock, SystemUptime, Wall};
 use crate::config::{ConfigErrors, Loaded, Overrides};
 use crate::engine::RunError;
+use crate::engine::forecast::Forecast;
 use crate::events::{Events, Stats};
 use crate::model::plan::{Plan, StatePlace};
 use crate::report::{BudgetKey, BudgetProcess, BudgetReport, BudgetWindow, StatusFile, StatusReport};
@@ -99,6 +100,11 @@ pub(crate) fn exit(stats: &Stats) -> Exit {
 /// Runs a plan to an end.
 pub(crate) async fn run(plan: Plan, options: RunOptions, events: Events, signals: mpsc::Receiver<Interrupt>) -> Result<Stats, Failure> {
     crate::engine::run(plan, options, events, signals).await.map_err(|e| failed(&e))
+}
+
+/// What a run of a plan would do, if every answer took `answer`.
+pub(crate) fn forecast(plan: Plan, answer: Duration) -> Result<Forecast, Failure> {
+    crate::engine::forecast(plan, answer).map_err(|e| failed(&e))
 }
 
 /// Where the job of a state folder stands.

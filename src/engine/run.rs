@@ -161,7 +161,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         replies: FuturesUnordered::new(),
         tally: Tally::default(),
         pending: opened.account.pending,
-        fetched: fetched_before(&opened),
+        fetched: fetched_before(&opened.account, &opened.by_reason),
         results: opened.account.results,
         next_turn: Moment::FAR,
         waits_on: None,
@@ -250,11 +250,11 @@ pub(crate) fn encoder_spec(plan: &Plan, extractor: &Extractor) -> EncoderSpec {
     EncoderSpec { fields: extractor.field_names().to_vec(), meta: plan.output.meta.clone(), csv_safe: plan.output.csv_safe }
 }
 
-fn job(message: String) -> RunError {
+pub(crate) fn job(message: String) -> RunError {
     RunError::Job { message, hint: None }
 }
 
-fn compile(plan: &Plan) -> Result<Extractor, RunError> {
+pub(crate) fn compile(plan: &Plan) -> Result<Extractor, RunError> {
     Extractor::compile(&plan.extract, plan.crawl.as_ref(), plan.pages.as_ref())
         .map_err(|list| job(list.iter().map(|e| format!("{}: {}", e.key, e.message)).collect::<Vec<_>>().join("\n")))
 }
@@ -314,7 +314,7 @@ async fn open_store(
     }
 }
 
-fn open_failed(e: &OpenError) -> RunError {
+pub(crate) fn open_failed(e: &OpenError) -> RunError {
     let (message, hint) = (e.to_string(), e.hint().map(str::to_owned));
     match (e.exit_code(), e) {
         (73, OpenError::InUse { what, pid, since }) => RunError::InUse {
@@ -367,12 +367,12 @@ fn start_feeder(
 }
 
 /// Entries that were fetched to an end in earlier runs, for `max_pages`.
-fn fetched_before(opened: &Opened) -> u64 {
+pub(crate) fn fetched_before(account: &Account, by_reason: &BTreeMap<String, u64>) -> u64 {
     let unfetched: u64 = ["bad-input", "duplicate", "robots-disallowed", "blocked-address", "host-unreachable", "out-of-scope"]
         .iter()
-        .filter_map(|code| opened.by_reason.get(*code))
+        .filter_map(|code| by_reason.get(*code))
         .sum();
-    (opened.account.results + opened.account.skipped).saturating_sub(unfetched)
+    (account.results + account.skipped).saturating_sub(unfetched)
 }
 
 /// Commits what is settled and draws up the figures.

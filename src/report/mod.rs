@@ -5,6 +5,7 @@
 
 mod budgets;
 mod files;
+mod forecast;
 mod live;
 mod output;
 mod status;
@@ -16,6 +17,7 @@ mod verbose;
 
 pub use budgets::{BudgetKey, BudgetProcess, BudgetReport, BudgetWindow, budget_text, budgets_text};
 pub use files::{EventsFile, check_writable, is_stdout, write_stats};
+pub use forecast::forecast_text;
 pub use output::{Look, Output};
 pub use status::{StatusFile, StatusReport, status_text};
 pub use summary::{Ending, Places, summary, waits};
