@@ -55,7 +55,6 @@ pub(super) const ACCEPTED_SOON: &[&str] = &[
     "limits.jitter",
     "limits.adapt",
     "limits.reserve",
-    "limits.budget",
     "limits.arrival",
     "limits.hours",
 ];

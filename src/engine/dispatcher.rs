@@ -11,6 +11,7 @@ use crate::engine::feeder::{Fed, FeedError};
 use crate::engine::frontier::{Frontier, Reply};
 use crate::engine::hosts::{HostState, Robots};
 use crate::engine::keep::Keeper;
+use crate::engine::purse::Purse;
 use crate::engine::request::Builder;
 use crate::engine::run::{Interrupt, Signals, encoder_spec, name_taken, same_name};
 use crate::engine::scope::Unjudged;
@@ -149,6 +150,8 @@ pub(crate) struct Dispatcher {
     pub hours: Option<Hours>,
     pub tokens: Tokens,
     pub resources: Resources,
+    /// Where `[limits] budget` is set.
+    pub purse: Option<Purse>,
     /// The guard broken on purpose (`GLEANER_TEST_BREAK=count-at-send`): the control that shows that the tests would see it.
     #[cfg(debug_assertions)]
     pub counts_at_send: bool,
@@ -167,6 +170,9 @@ impl Dispatcher {
                 self.take_turns();
             }
             self.ask_store();
+            if let Some(purse) = &mut self.purse {
+                purse.flush();
+            }
             if let Some(end) = self.end()? {
                 return Ok(end);
             }
@@ -488,6 +494,9 @@ impl Dispatcher {
             }
         }
         self.recover(now);
+        if let Some(purse) = &mut self.purse {
+            purse.tidy(now);
+        }
         if now.since(self.last_snapshot) >= Duration::from_millis(250) {
             self.last_snapshot = now;
             self.forget_idle_hosts(now);

@@ -9,6 +9,7 @@ use crate::engine::extraction::{self, Kit};
 use crate::engine::feeder::{Fed, Feeder};
 use crate::engine::frontier::Frontier;
 use crate::engine::keep::Keeper;
+use crate::engine::purse;
 use crate::engine::request::Builder;
 use crate::engine::scope::{self, Scope};
 use crate::engine::tally::Tally;
@@ -122,6 +123,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         limits.restore_hold(key, now + calendar.at(clock.up()).until(*until));
     }
     let keeper = Keeper::restore(&mut limits, &opened, now);
+    let purse = purse::open(&plan.limits, &shop.to, clock.clone()).await?;
     let mut dispatcher = Dispatcher {
         schedule: Schedule::new(plan.limits.per_host, plan.limits.delay),
         limits,
@@ -179,6 +181,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         hours: plan.limits.hours.as_ref().map(Hours::new),
         tokens: Tokens::new(plan.auth.as_ref()),
         resources: Resources::default(),
+        purse,
         #[cfg(debug_assertions)]
         counts_at_send: std::env::var_os("GLEANER_TEST_BREAK").is_some_and(|b| b == "count-at-send"),
         seed: options.seed.unwrap_or_else(|| u64::from_ne_bytes(clock.wall().0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40),
@@ -202,6 +205,9 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
             hint: Some("nothing committed is lost: run the same command again, and please report it".into()),
         });
     };
+    if let Some(purse) = &mut dispatcher.purse {
+        purse.close();
+    }
     let flushed = if ended.is_err() { dispatcher.flush().await } else { Ok(()) };
     let snapshot = dispatcher.snapshot(clock.now());
     let stats = finish(&mut dispatcher, &store, ended, &opened).await;

@@ -1,5 +1,6 @@
 //! Whose turn it is: schedule, robots, breaker, budget and limits asked together, and the request sent.
 
+use crate::budget::End;
 use crate::clock::{Clock, Moment};
 use crate::engine::counting::{Admitted, Counter, words};
 use crate::engine::dispatcher::Dispatcher;
@@ -47,6 +48,7 @@ impl Dispatcher {
                 return;
             }
             let may_be_fed = self.may_be_fed(now);
+            let room = self.most.saturating_sub(self.in_flight);
             let Self {
                 schedule,
                 limits,
@@ -62,9 +64,10 @@ impl Dispatcher {
                 tokens,
                 resources,
                 frontier,
+                purse,
                 ..
             } = self;
-            let mut counter = Counter { limits, builder, tokens, resources };
+            let mut counter = Counter { limits, builder, tokens, resources, purse: purse.as_mut(), room };
             let mut admitted = None;
             let turn = schedule.turn(now, |slot, key, item, alone| {
                 let Some(host) = hosts.get_mut(&slot) else { return Gate::Blocked };
@@ -156,7 +159,7 @@ impl Dispatcher {
             }
             Err(message) => {
                 if let Some(a) = admitted {
-                    self.limits.unsent(a.permit);
+                    self.give_back(a);
                 }
                 self.schedule.landed(slot);
                 self.skip(&work, Reason::BadInput, None, &message, None);
@@ -193,7 +196,7 @@ impl Dispatcher {
                 h.robots = Robots::Open;
             }
             if let Some(a) = admitted {
-                self.limits.unsent(a.permit);
+                self.give_back(a);
             }
             self.schedule.landed(slot);
             return;
@@ -214,6 +217,14 @@ impl Dispatcher {
         self.send_robots(slot, Box::new(RobotsWork { of: key, url, hops: 0, probe }), admitted, now);
     }
 
+    /// Nothing was sent after all.
+    fn give_back(&mut self, admitted: Admitted) {
+        self.limits.unsent(admitted.permit);
+        if let (Some(purse), Some(grant)) = (&mut self.purse, admitted.grant) {
+            purse.ended(grant, End::Unsent);
+        }
+    }
+
     fn send_robots(&mut self, slot: Slot, robots: Box<RobotsWork>, admitted: Option<Admitted>, now: Moment) {
         let named = self.hosts.get(&slot).is_some_and(|h| h.named);
         let request = self.builder.robots(robots.url.clone(), named);
@@ -223,20 +234,22 @@ impl Dispatcher {
     }
 
     fn fly(&mut self, item: Item, slot: Slot, admitted: Option<Admitted>, url: url::Url, now: Moment) -> u64 {
-        let (permit, claims, token) = match admitted {
+        let (permit, grant, claims, token) = match admitted {
             #[cfg(debug_assertions)]
             Some(mut a) if self.counts_at_send => {
                 self.limits.arrived(&mut a.permit, now);
-                (Some(a.permit), a.claims, a.token)
+                (Some(a.permit), a.grant, a.claims, a.token)
             }
-            Some(a) => (Some(a.permit), a.claims, a.token),
-            None => (None, Arc::from([]), None),
+            Some(a) => (Some(a.permit), a.grant, a.claims, a.token),
+            None => (None, None, Arc::from([]), None),
         };
         let id = self.next_flight;
         self.next_flight += 1;
         self.in_flight += 1;
-        self.flights
-            .insert(id, Flight { item, slot, claims, token, permit, started: now, started_wall: self.clock.wall(), url, landed: false });
+        self.flights.insert(
+            id,
+            Flight { item, slot, claims, token, permit, grant, started: now, started_wall: self.clock.wall(), url, landed: false },
+        );
         id
     }
 

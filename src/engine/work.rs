@@ -1,5 +1,6 @@
 //! What is queued and what is in flight.
 
+use crate::budget::Grant;
 use crate::clock::{Moment, Wall};
 use crate::engine::request::Hop;
 use crate::extract::PageState;
@@ -100,6 +101,8 @@ pub(crate) struct Flight {
     /// The token of `[auth]` that signs it.
     pub token: Option<usize>,
     pub permit: Option<Permit>,
+    /// Of a budget that is shared with other runs.
+    pub grant: Option<Grant>,
     pub started: Moment,
     pub started_wall: Wall,
     pub url: Url,

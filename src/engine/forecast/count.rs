@@ -195,9 +195,12 @@ impl<'a> Counter<'a> {
         }
         if self.of_others > 0 {
             let classes = self.other_classes.into_iter().map(|(claims, requests)| Class { claims, requests });
-            let robots_claims = not_of_host(
-                &self.limits.claims(&About { host: &HostKey::from_stored("http://other"), method: "GET", path: "/robots.txt", token: None }),
-            );
+            let robots_claims = not_of_host(&self.limits.claims(&About {
+                host: &HostKey::from_stored("http://other"),
+                method: "GET",
+                path: "/robots.txt",
+                token: None,
+            }));
             // Of very many hosts none binds by itself.
             servers.push(Server {
                 name: "other hosts".into(),

@@ -386,12 +386,7 @@ impl Live {
 }
 
 /// Takes a permit of the token with most quota left, as a run does, or says what to wait for.
-fn admit(
-    limits: &mut Limits,
-    used: &mut [u64],
-    choices: &[Arc<[Claim]>],
-    now: Moment,
-) -> Result<(Permit, Arc<[Claim]>), (Moment, Cause)> {
+fn admit(limits: &mut Limits, used: &mut [u64], choices: &[Arc<[Claim]>], now: Moment) -> Result<(Permit, Arc<[Claim]>), (Moment, Cause)> {
     let mut best: Option<(f64, usize)> = None;
     let mut first: Option<(Moment, Cause)> = None;
     for (token, claims) in choices.iter().enumerate() {
