@@ -8,7 +8,7 @@ use crate::engine::worker::Landing;
 use crate::model::plan::LimitsPlan;
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -18,11 +18,14 @@ const UNUSED: Duration = Duration::from_millis(300);
 const AT_ONCE: u32 = 16;
 
 /// What the thread is asked.
-enum Ask {
-    /// What became of grants, and when; then what is wanted.
-    Sync { ended: Vec<(Grant, End, Moment)>, wants: Vec<(Arc<str>, u32)> },
+#[derive(Default)]
+struct Ask {
+    /// What became of grants, and when that was known.
+    ended: Vec<(Grant, End, Moment)>,
     /// Nothing of a key for so long.
-    Hold(Arc<str>, Duration),
+    holds: Vec<(Arc<str>, Duration)>,
+    /// How many grants.
+    wants: Vec<(Arc<str>, u32)>,
 }
 
 /// What the thread answers.
@@ -47,9 +50,9 @@ struct Pocket {
 
 /// Grants of every key.
 pub(crate) struct Purse {
-    to: Option<Sender<Ask>>,
+    to: Option<SyncSender<Ask>>,
     pockets: HashMap<Arc<str>, Pocket>,
-    ended: Vec<(Grant, End, Moment)>,
+    next: Ask,
     clock: Arc<dyn Clock>,
     thread: Option<JoinHandle<()>>,
 }
@@ -69,10 +72,10 @@ impl Purse {
     /// # Errors
     /// No thread.
     pub(crate) fn start(ledger: Ledger, land: tokio::sync::mpsc::Sender<Landing>, clock: Arc<dyn Clock>) -> std::io::Result<Self> {
-        let (to, asks) = channel();
+        let (to, asks) = sync_channel(16);
         let own = Arc::clone(&clock);
         let thread = std::thread::Builder::new().name("gleaner-budget".into()).spawn(move || serve(ledger, &asks, &land, &*own))?;
-        Ok(Self { to: Some(to), pockets: HashMap::new(), ended: Vec::new(), clock, thread: Some(thread) })
+        Ok(Self { to: Some(to), pockets: HashMap::new(), next: Ask::default(), clock, thread: Some(thread) })
     }
 
     /// Whether a grant of the key is in hand; else `count` are wanted.
@@ -95,36 +98,36 @@ impl Purse {
 
     /// What became of a grant.
     pub(crate) fn ended(&mut self, grant: Grant, end: End) {
-        self.ended.push((grant, end, self.clock.now()));
+        self.next.ended.push((grant, end, self.clock.now()));
     }
 
     /// Holds a key for every process.
-    pub(crate) fn hold(&self, key: &Arc<str>, wait: Duration) {
-        if let Some(to) = &self.to {
-            let _ = to.send(Ask::Hold(Arc::clone(key), wait));
-        }
+    pub(crate) fn hold(&mut self, key: &Arc<str>, wait: Duration) {
+        self.next.holds.push((Arc::clone(key), wait));
     }
 
     /// Asks for what is wanted and tells what ended.
     pub(crate) fn flush(&mut self) {
-        let mut wants = Vec::new();
         for (key, pocket) in &mut self.pockets {
             if pocket.wanted > 0 && !pocket.asked {
                 pocket.asked = true;
-                wants.push((Arc::clone(key), std::mem::take(&mut pocket.wanted)));
+                self.next.wants.push((Arc::clone(key), std::mem::take(&mut pocket.wanted)));
             }
         }
-        if (wants.is_empty() && self.ended.is_empty()) || self.to.is_none() {
+        let Ask { ended, holds, wants } = &self.next;
+        if (ended.is_empty() && holds.is_empty() && wants.is_empty()) || self.to.is_none() {
             return;
         }
-        if let Some(to) = &self.to {
-            let _ = to.send(Ask::Sync { ended: std::mem::take(&mut self.ended), wants });
+        let ask = std::mem::take(&mut self.next);
+        // A thread that is behind takes more at once later.
+        if let Some(Err(TrySendError::Full(ask))) = self.to.as_ref().map(|to| to.try_send(ask)) {
+            self.next = ask;
         }
     }
 
     /// Gives back what was not used, and forgets keys about which nothing is known.
     pub(crate) fn tidy(&mut self, now: Moment) {
-        let ended = &mut self.ended;
+        let ended = &mut self.next.ended;
         self.pockets.retain(|_, pocket| {
             let old = |at: &Moment| now - *at > UNUSED;
             for (grant, _) in pocket.grants.extract_if(.., |(_, at)| old(at)) {
@@ -148,8 +151,9 @@ impl Purse {
 
     /// Tells what ended and leaves the budget; what is in flight still counts as sent.
     pub(crate) fn close(&mut self) {
-        self.flush();
-        self.to = None;
+        if let Some(to) = self.to.take() {
+            let _ = to.send(std::mem::take(&mut self.next));
+        }
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -190,18 +194,13 @@ pub(crate) fn budget_failed(e: &BudgetError) -> RunError {
 
 fn serve(mut ledger: Ledger, asks: &Receiver<Ask>, land: &tokio::sync::mpsc::Sender<Landing>, clock: &dyn Clock) {
     while let Ok(first) = asks.recv() {
-        let mut ended = Vec::new();
-        let mut wants: Vec<(Arc<str>, u32)> = Vec::new();
-        let mut result = Ok(());
-        for ask in std::iter::once(first).chain(asks.try_iter()) {
-            match ask {
-                Ask::Sync { ended: e, wants: w } => {
-                    ended.extend(e);
-                    wants.extend(w);
-                }
-                Ask::Hold(key, wait) => result = result.and_then(|()| ledger.hold(&key, wait)),
-            }
+        let Ask { mut ended, mut holds, mut wants } = first;
+        for ask in asks.try_iter() {
+            ended.extend(ask.ended);
+            holds.extend(ask.holds);
+            wants.extend(ask.wants);
         }
+        let result = holds.iter().try_for_each(|(key, wait)| ledger.hold(key, *wait));
         let mut ends: Vec<(Grant, End)> = ended
             .into_iter()
             .map(|(grant, end, told)| match end {

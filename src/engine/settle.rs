@@ -360,7 +360,7 @@ impl Dispatcher {
                 from,
             });
         }
-        if let Some(purse) = self.purse.as_ref().filter(|_| claim.limit == 0) {
+        if let Some(purse) = self.purse.as_mut().filter(|_| claim.limit == 0) {
             purse.hold(&claim.key, change.wait);
         }
         let (store, key, until) = (self.store.clone(), self.limits.stored_key(claim), self.calendar().plus(change.wait));

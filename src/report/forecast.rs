@@ -110,12 +110,12 @@ fn requests(f: &Forecast) -> Vec<String> {
             _ => "pages are turned, and nobody knows yet how many there are".to_owned(),
         });
     }
-    if let Some(g) = &f.growth {
-        if let (Some(most), Some(cap)) = (g.at_most, g.cap) {
-            let key = if cap == "max_pages" { "[crawl] max_pages" } else { "[pages] stop" };
-            let full = if cap == "max_pages" { "" } else { ", where pages are full" };
-            lines.push(format!("at most {} by {key}{full}", thousands(most)));
-        }
+    if let Some(g) = &f.growth
+        && let (Some(most), Some(cap)) = (g.at_most, g.cap)
+    {
+        let key = if cap == "max_pages" { "[crawl] max_pages" } else { "[pages] stop" };
+        let full = if cap == "max_pages" { "" } else { ", where pages are full" };
+        lines.push(format!("at most {} by {key}{full}", thousands(most)));
     }
     lines
 }

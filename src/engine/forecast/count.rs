@@ -281,9 +281,8 @@ impl<'a> Repeats<'a> {
     /// What an address takes of the count: `Ok` where it is new or may be, else how many repeats it stands for.
     pub(super) fn see(&mut self, key: crate::model::FetchKey) -> Result<(), u64> {
         let stands_for = match self.seen.see(u128::from_le_bytes(key.0)) {
-            Seen::Unknown => return Ok(()),
             Seen::New(n) if (self.known)(key) => n,
-            Seen::New(_) => return Ok(()),
+            Seen::Unknown | Seen::New(_) => return Ok(()),
             Seen::Again(n) => n,
         };
         self.repeated += stands_for;

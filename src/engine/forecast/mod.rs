@@ -117,13 +117,11 @@ impl State {
     }
 }
 
+/// A feeder at work.
+type Feeding = (mpsc::Receiver<Fed>, std::thread::JoinHandle<()>);
+
 /// The feeder of the part of the input that was not read yet; `None` where a run would read nothing.
-fn feeder(
-    plan: &Arc<Plan>,
-    builder: &Arc<Builder>,
-    state: Option<&State>,
-    input: &mut InputTold,
-) -> Result<Option<(mpsc::Receiver<Fed>, std::thread::JoinHandle<()>)>, RunError> {
+fn feeder(plan: &Arc<Plan>, builder: &Arc<Builder>, state: Option<&State>, input: &mut InputTold) -> Result<Option<Feeding>, RunError> {
     let mark = state.and_then(|s| s.backlog.input.as_ref());
     let is_file = matches!(plan.input.source, InputSource::File(_));
     let is_stdin = plan.input.source == InputSource::Stdin;
