@@ -44,7 +44,10 @@ pub(crate) fn run(global: &Global, out: &Output) -> Result<Exit, Failure> {
         let tally = Tally::default();
         let options = RunOptions { fresh, seed: global.network.seed };
         let session = Session { global, out, options, listeners: vec![Box::new(tally.clone())] };
-        let ended = runtime.block_on(session.run(plan))?;
+        let mut ended = runtime.block_on(session.run(plan))?;
+        if let Some(failure) = ended.failure.take() {
+            return Err(failure);
+        }
         let stopped = ended.stats.finish != "done";
         tell(out, &ended.stats, &tally);
         let exit = ended.exit;

@@ -102,9 +102,11 @@ pub(crate) async fn run(plan: Plan, options: RunOptions, events: Events, signals
 pub(crate) fn status(state: &Path) -> Result<StatusReport, Failure> {
     let view = crate::store::read::status(state).map_err(|e| Failure::new(Exit::from_code(e.exit_code()), e.to_string()))?;
     let Some(view) = view else { return Err(Failure::new(Exit::Data, format!("{} holds no state", state.display()))) };
+    let snapshot: Option<crate::events::Snapshot> = view.snapshot.as_deref().and_then(|s| serde_json::from_str(s).ok());
     let word = match (&view.running, view.finished, view.clean) {
         (Some(_), ..) => "running",
         (None, Some(_), _) => "done",
+        (None, None, true) if snapshot.as_ref().is_some_and(|s| s.deferred.is_some()) => "deferred",
         (None, None, true) => "stopped",
         (None, None, false) => "killed",
     };
@@ -118,7 +120,7 @@ pub(crate) fn status(state: &Path) -> Result<StatusReport, Failure> {
         started: view.started,
         exit: view.finished,
         account: view.account,
-        snapshot: view.snapshot.as_deref().and_then(|s| serde_json::from_str(s).ok()),
+        snapshot,
         by_reason: view.by_reason,
         files: view.sinks.into_iter().map(file).collect(),
     })

@@ -104,6 +104,8 @@ pub(crate) struct Dispatcher {
     pub results: u64,
     pub next_turn: Moment,
     pub waits_on: Option<String>,
+    /// Limit keys whose wait was told, and until when that is enough.
+    pub waits_told: HashMap<Arc<str>, Moment>,
     /// A host waits for a permit to come back.
     pub blocked: bool,
     pub stopping: Option<String>,
@@ -116,6 +118,8 @@ pub(crate) struct Dispatcher {
     pub shortage: Option<Moment>,
     /// Why the run cannot go on now (a key that only refuses, no proxy left).
     pub defer: Option<String>,
+    /// Why the run ended with 75, for `status`.
+    pub deferred_for: Option<String>,
     /// Why some hosts cannot be asked in this run: their proxies are dead, others go on.
     pub no_way: Option<String>,
 }
@@ -168,10 +172,15 @@ impl Dispatcher {
         }
     }
 
-    /// Ends what is in flight; its entries are simply pending.
-    fn abandon(&mut self) {
+    /// Ends what is in flight; its entries are simply pending. What may have been written to a connection was a request.
+    pub(crate) fn abandon(&mut self) {
         self.tasks.abort_all();
-        self.flights.clear();
+        for (_, flight) in self.flights.drain() {
+            if !flight.landed && flight.stage.may_be_written() {
+                self.tally.sent(&flight.url);
+            }
+        }
+        self.in_flight = 0;
     }
 
     /// Hands everything that is settled to the store.
@@ -336,12 +345,12 @@ impl Dispatcher {
     }
 
     /// Only holds longer than `max_wait` are left.
-    fn deferred(&self) -> Option<End> {
-        if let Some(why) = &self.defer {
+    fn deferred(&mut self) -> Option<End> {
+        if let Some(why) = self.defer.clone() {
             if !self.flights.is_empty() || !self.replies.is_empty() || !self.settles.is_empty() {
                 return None;
             }
-            return Some(self.defers(why));
+            return Some(self.defers(&format!("{why}; run the same command again later")));
         }
         if !self.flights.is_empty()
             || !self.replies.is_empty()
@@ -355,23 +364,25 @@ impl Dispatcher {
         let now = self.clock.now();
         let soonest = self.frontier.dues.peek().map_or(self.next_turn, |Reverse((d, _))| self.next_turn.min(*d));
         if soonest == Moment::FAR {
-            return self.no_way.as_ref().map(|why| self.defers(why));
+            let why = self.no_way.clone()?;
+            return Some(self.defers(&format!("{why}; run the same command again later")));
         }
         if soonest.since(now) <= self.plan.limits.max_wait {
             return None;
         }
         let until = self.clock.wall().plus(soonest.since(now));
-        self.events.emit(&Event::Stopping {
-            why: format!(
-                "deferred: only holds longer than max_wait ({}) are left; run the same command again at {until} or later",
-                show_duration(self.plan.limits.max_wait)
-            ),
-        });
-        Some(End { finish: "deferred".into(), done: false })
+        let what = self.first_wait(now).map_or_else(String::new, |(what, _)| format!(", the first a {what}"));
+        let most = show_duration(self.plan.limits.max_wait);
+        Some(
+            self.defers(&format!(
+                "only holds longer than max_wait ({most}) are left{what}; run the same command again at {until} or later"
+            )),
+        )
     }
 
-    fn defers(&self, why: &str) -> End {
-        self.events.emit(&Event::Stopping { why: format!("deferred: {why}; run the same command again later") });
+    fn defers(&mut self, why: &str) -> End {
+        self.events.emit(&Event::Stopping { why: format!("deferred: {why}") });
+        self.deferred_for = Some(why.to_owned());
         End { finish: "deferred".into(), done: false }
     }
 
@@ -451,13 +462,16 @@ impl Dispatcher {
             Snapshot { account: self.account(), in_flight: self.in_flight as u64, input_done: self.input_done, ..Snapshot::default() };
         let crawl = self.plan.crawl.is_some();
         self.tally.fill(&mut snapshot, now, crawl);
-        snapshot.waiting = (self.in_flight == 0 || self.next_turn != Moment::FAR).then(|| self.waits_on.clone()).flatten().map(|what| {
-            if self.next_turn == Moment::FAR {
-                format!("waiting: {what}")
-            } else {
-                format!("waiting: {what}, next in {}", show_duration(self.next_turn.since(now)))
-            }
-        });
+        if self.in_flight == 0 || self.next_turn != Moment::FAR {
+            // A turn of another host makes what was last waited for forgotten; whoever waits still does.
+            let first = self.first_wait(now);
+            let at = first.as_ref().map_or(self.next_turn, |(_, at)| self.next_turn.min(*at));
+            snapshot.waiting = self.waits_on.clone().or(first.map(|(what, _)| what)).map(|what| match at {
+                Moment::FAR => format!("waiting: {what}"),
+                at => format!("waiting: {what}, next in {}", show_duration(at.since(now))),
+            });
+        }
+        snapshot.deferred.clone_from(&self.deferred_for);
         let mut hosts: Vec<HostWait> = self
             .schedule
             .waiting()
@@ -468,10 +482,27 @@ impl Dispatcher {
             })
             .take(512)
             .collect();
+        // At the pace of before, what is held or out of reach does not come to its end.
+        let stuck = |h: &HostWait| !matches!(h.cause.as_str(), "delay" | "limit");
+        if self.in_flight == 0 && self.schedule.ready_hosts() == 0 && !hosts.is_empty() && hosts.iter().all(stuck) {
+            snapshot.eta_s = None;
+        }
         hosts.sort_by_key(|h| Reverse(h.wait_ms));
         hosts.truncate(20);
         snapshot.hosts = hosts;
         snapshot
+    }
+
+    /// Of all that waits, what may go first and when.
+    fn first_wait(&self, now: Moment) -> Option<(String, Moment)> {
+        let host = self.schedule.waiting().filter(|(_, _, at)| *at != Moment::FAR).min_by_key(|(_, _, at)| *at);
+        let due = self.frontier.dues.peek().map(|Reverse((at, _))| *at);
+        match (host, due) {
+            (Some((slot, key, at)), due) if due.is_none_or(|due| at <= due) => {
+                Some((format!("{} at {}", self.cause(slot, key, now), key.authority()), at))
+            }
+            (_, due) => due.map(|at| ("wait before a retry".to_owned(), at)),
+        }
     }
 
     /// The account, with what is not committed yet.

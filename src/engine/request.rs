@@ -180,6 +180,7 @@ impl Builder {
             fresh: !self.repeatable && hop.method == self.method,
             identity,
             want: fetch::Want::Accepted,
+            stage: fetch::Stage::default(),
         })
     }
 
@@ -194,6 +195,7 @@ impl Builder {
             fresh: false,
             identity: false,
             want: fetch::Want::Robots,
+            stage: fetch::Stage::default(),
         }
     }
 

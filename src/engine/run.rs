@@ -144,6 +144,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         results: opened.account.results,
         next_turn: Moment::FAR,
         waits_on: None,
+        waits_told: HashMap::new(),
         blocked: false,
         stopping: None,
         seeds_of_scope,
@@ -152,6 +153,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         drops: 0,
         shortage: None,
         defer: None,
+        deferred_for: None,
         no_way: None,
         seed: options.seed.unwrap_or_else(|| u64::from_ne_bytes(wall.0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40),
         plan: plan.clone(),
@@ -174,14 +176,23 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
             hint: Some("nothing committed is lost: run the same command again, and please report it".into()),
         });
     };
-    let flushed = if ended.is_err() { dispatcher.flush().await } else { Ok(()) };
-    let snapshot = dispatcher.snapshot(clock.now());
-    let stats = finish(&mut dispatcher, &store, ended, &opened).await;
-    events.snapshot(&Snapshot { in_flight: 0, waiting: None, ..snapshot });
-    flushed?;
-    let stats = stats?;
+    let flushed = if ended.is_err() {
+        dispatcher.abandon();
+        dispatcher.flush().await
+    } else {
+        Ok(())
+    };
+    let snapshot = Snapshot { in_flight: 0, waiting: None, eta_s: None, ..dispatcher.snapshot(clock.now()) };
+    // What `status` tells of the run from now on; it rides on the last commit.
+    let _ = store.snapshot(serde_json::to_string(&snapshot).unwrap_or_default()).await;
+    let ended = match flushed {
+        Err(e) if ended.is_ok() => Err(e),
+        _ => ended,
+    };
+    let (stats, failed) = finish(&mut dispatcher, &store, ended, &opened).await;
+    events.snapshot(&snapshot);
     events.emit(&Event::RunEnded { stats: Box::new(stats.clone()) });
-    Ok(stats)
+    failed.map_or(Ok(stats), Err)
 }
 
 /// What a job's files say before anything is sent: the list can be opened and its columns fit template and fields, the
@@ -341,30 +352,46 @@ fn fetched_before(opened: &Opened) -> u64 {
     (opened.account.results + opened.account.skipped).saturating_sub(unfetched)
 }
 
-/// Commits what is settled and draws up the figures.
-async fn finish(d: &mut Dispatcher, store: &Store, ended: Result<End, RunError>, opened: &Opened) -> Result<Stats, RunError> {
+/// Commits what is settled and draws up the figures: of a run that failed those of its last commit, with what failed.
+async fn finish(d: &mut Dispatcher, store: &Store, ended: Result<End, RunError>, opened: &Opened) -> (Stats, Option<RunError>) {
+    const FAILED: &str = "stopped:failure";
     let (end, failed) = match ended {
         Ok(end) => (end, None),
-        Err(e) => (End { finish: "stopped:failure".into(), done: false }, Some(e)),
+        Err(e) => (End { finish: FAILED.into(), done: false }, Some(e)),
     };
-    let account = store.commit().await;
-    if let Ok(account) = &account {
-        d.events.emit(&Event::Committed { account: *account });
-    }
-    if let Some(e) = failed {
-        let _ = store.close(None).await;
-        return Err(e);
-    }
-    let account = account.map_err(store_failed)?;
-    let by_reason = store.by_reason();
-    tell_of_cut(d, store.cut());
+    let committed = store.commit().await;
+    let (account, by_reason) = match &committed {
+        Ok(account) => {
+            d.events.emit(&Event::Committed { account: *account });
+            (*account, store.by_reason())
+        }
+        Err(_) => (*store.committed().borrow(), durable_reasons(&d.plan)),
+    };
     let stats = stats(d, end.finish, account, by_reason);
-    let code = end.done.then(|| exit_code(&stats));
-    store.close(code).await.map_err(store_failed)?;
+    let failed = failed.or_else(|| committed.err().map(store_failed));
+    if failed.is_none() {
+        tell_of_cut(d, store.cut());
+    }
+    let code = (end.done && failed.is_none()).then(|| exit_code(&stats));
+    let failed = match (failed, store.close(code).await) {
+        (None, Err(e)) => Some(store_failed(e)),
+        (failed, _) => failed,
+    };
+    if failed.is_some() {
+        return (Stats { finish: FAILED.into(), ..stats }, failed);
+    }
     if opened.finished.is_some() && stats.requests == 0 && end.done {
         d.events.notice("this job was done before; nothing was sent".to_owned());
     }
-    Ok(stats)
+    (stats, None)
+}
+
+/// Skipped entries by reason as the last commit left them, where the store can no longer say.
+fn durable_reasons(plan: &Plan) -> BTreeMap<String, u64> {
+    match &plan.state {
+        StatePlace::Folder(dir) => store::read::status(dir).ok().flatten().map_or_else(BTreeMap::new, |view| view.by_reason),
+        StatePlace::Throwaway => BTreeMap::new(),
+    }
 }
 
 /// What `depth` cut is named with its key.

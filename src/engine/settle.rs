@@ -99,9 +99,7 @@ impl Dispatcher {
             self.unblock();
         }
         if !facts.unsent {
-            self.tally.requests += 1;
-            let host = flight.url.host_str().unwrap_or_default();
-            self.tally.host(host, |h| h.requests += 1);
+            self.tally.sent(&flight.url);
         }
         self.tally.bytes += facts.wire_bytes;
         if let Item::Entry(work) = &flight.item {

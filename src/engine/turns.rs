@@ -6,17 +6,26 @@ use crate::engine::hosts::{HostState, Robots};
 use crate::engine::request::PageParts;
 use crate::engine::work::{Flight, Item, RobotsWork, Work};
 use crate::engine::worker::{ForParse, robots_url};
-use crate::fetch::{Fetcher, ProxyRest};
-use crate::limit::{Limits, Permit, Why};
+use crate::events::{Event, Events};
+use crate::fetch::{Fetcher, ProxyRest, Stage};
+use crate::limit::{Limits, Permit, Verdict, Why};
 use crate::model::plan::Plan;
 use crate::model::{HostKey, Reason};
 use crate::retry::State;
 use crate::schedule::{Gate, Slot, Turn};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a robots.txt is called as its host's probe; entries count from 1.
 pub(super) const ROBOTS: i64 = 0;
+
+/// Waits for a rate from this length on are told with `--verbose` and in `--events`,
+const TOLD_FROM: Duration = Duration::from_millis(100);
+/// of one key no more often than this.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// Keys told of are known up to this many; further ones are not told.
+const WAITS_TOLD: usize = 4096;
 
 impl Dispatcher {
     /// Starts as many attempts as may be started now.
@@ -31,6 +40,7 @@ impl Dispatcher {
                 let verdict = self.limits.next_at("job", now);
                 if verdict.at > now {
                     self.next_turn = verdict.at;
+                    tell_of_wait(&self.events, &mut self.waits_told, "job", verdict, now);
                     self.waits_on = Some(words(verdict.why, "job"));
                     return;
                 }
@@ -38,7 +48,7 @@ impl Dispatcher {
             if self.defer.is_some() {
                 return;
             }
-            let Self { schedule, limits, hosts, plan, waits_on, blocked, shop, defer, no_way, .. } = self;
+            let Self { schedule, limits, hosts, plan, waits_on, waits_told, events, blocked, shop, defer, no_way, .. } = self;
             let mut permit = None;
             let turn = schedule.turn(now, |slot, key, item, alone| {
                 let Some(host) = hosts.get_mut(&slot) else { return Gate::Blocked };
@@ -67,7 +77,11 @@ impl Dispatcher {
                     }
                 }
                 let limit_key = host.limit_key.clone();
-                admit(limits, &limit_key, key, now, &mut permit, waits_on, blocked).unwrap_or(wanted)
+                let held_back = admit(limits, &limit_key, key, now, &mut permit, waits_on, blocked);
+                if let Some(Gate::At(_)) = held_back {
+                    tell_of_wait(events, waits_told, &limit_key, limits.next_at(&limit_key, now), now);
+                }
+                held_back.unwrap_or(wanted)
             });
             match turn {
                 Turn::Wait(at) => {
@@ -136,7 +150,7 @@ impl Dispatcher {
         // Links beyond the depth too: the store keeps them for a run that goes deeper.
         let links = self.plan.crawl.is_some();
         let parse = ForParse { lease: work.lease.clone(), attempts: work.tries.charged + 1, page: work.page.clone(), links };
-        let flight = self.fly(Item::Entry(work), slot, permit, url, now);
+        let flight = self.fly(Item::Entry(work), slot, permit, (url, request.stage.clone()), now);
         self.tasks.spawn(self.shop.clone().entry(flight, request, parse));
     }
 
@@ -175,17 +189,17 @@ impl Dispatcher {
         let named = self.hosts.get(&slot).is_some_and(|h| h.named);
         let request = self.builder.robots(robots.url.clone(), named);
         let url = robots.url.clone();
-        let flight = self.fly(Item::Robots(robots), slot, permit, url, now);
+        let flight = self.fly(Item::Robots(robots), slot, permit, (url, request.stage.clone()), now);
         self.tasks.spawn(self.shop.clone().robots(flight, request));
     }
 
-    fn fly(&mut self, item: Item, slot: Slot, permit: Option<Permit>, url: url::Url, now: Moment) -> u64 {
+    fn fly(&mut self, item: Item, slot: Slot, permit: Option<Permit>, (url, stage): (url::Url, Stage), now: Moment) -> u64 {
         let limit_key = self.hosts.get(&slot).map_or_else(|| Arc::from(""), |h| h.limit_key.clone());
         let id = self.next_flight;
         self.next_flight += 1;
         self.in_flight += 1;
         self.flights
-            .insert(id, Flight { item, slot, limit_key, permit, started: now, started_wall: self.clock.wall(), url, landed: false });
+            .insert(id, Flight { item, slot, limit_key, permit, started: now, started_wall: self.clock.wall(), url, stage, landed: false });
         id
     }
 
@@ -292,6 +306,24 @@ fn admit(
         return Some(Gate::Blocked);
     }
     Some(Gate::At(verdict.at))
+}
+
+/// A wait for a rate is told when it begins, not whenever a host asks again meanwhile.
+fn tell_of_wait(events: &Events, told: &mut HashMap<Arc<str>, Moment>, key: &str, verdict: Verdict, now: Moment) {
+    let (Why::Window(rate) | Why::Pace(rate)) = verdict.why else { return };
+    let wait = verdict.at.since(now);
+    if !events.detail() || wait < TOLD_FROM || verdict.at == Moment::FAR || told.get(key).is_some_and(|until| *until > now) {
+        return;
+    }
+    if told.len() >= WAITS_TOLD {
+        told.retain(|_, until| *until > now);
+    }
+    if told.len() >= WAITS_TOLD {
+        return;
+    }
+    told.insert(key.into(), verdict.at.max(now + TOLD_EVERY));
+    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    events.emit(&Event::Waiting { key: key.to_owned(), why: rate.to_string(), wait_ms });
 }
 
 fn words(why: Why, at: &str) -> String {

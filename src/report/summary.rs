@@ -24,6 +24,8 @@ pub struct Ending {
     pub again: Option<String>,
     /// Links were followed: what is pending waits behind a cap.
     pub crawl: bool,
+    /// What ended the run before its end, with its advice.
+    pub error: Option<(String, Option<String>)>,
     /// More to do next, in words.
     pub hints: Vec<String>,
 }
@@ -43,6 +45,10 @@ pub fn summary(out: &Output, stats: &Stats, ending: &Ending) {
     }
     out.line(&sent(stats));
     out.line(&files(stats, &ending.places));
+    if let Some((message, hint)) = &ending.error {
+        // Else the advice stands with the others, behind the account.
+        out.error(message, hint.as_deref().filter(|_| out.look().quiet));
+    }
     out.line(&stats.account().to_string());
     for hint in hints(stats, ending) {
         out.hint(&hint);
@@ -126,7 +132,7 @@ fn files(stats: &Stats, places: &Places) -> String {
 }
 
 fn hints(stats: &Stats, ending: &Ending) -> Vec<String> {
-    let mut hints = Vec::new();
+    let mut hints: Vec<String> = ending.error.iter().filter_map(|(_, hint)| hint.clone()).collect();
     let stopped = stats.finish.strip_prefix("stopped:");
     match (&ending.again, stopped) {
         (Some(again), Some("interrupt" | "terminate" | "hang-up" | "failure")) => hints.push(format!("go on with: {again}")),

@@ -34,3 +34,4 @@ mod redirects;
 mod resume;
 mod retry_table;
 mod samples;
+mod told;
