@@ -203,7 +203,7 @@ fn check(global: &Global, out: &Output, args: &Check) -> Result<Exit, Failure> {
     if args.explain {
         return printed(out.data(&job.explain));
     }
-    for notice in wire::check(&job.plan)? {
+    for notice in wire::check(&args.job, &job)? {
         out.notice(&notice);
     }
     out.line(&format!("{} is right: {}", shown(&args.job), described(&job.plan)));

@@ -4,7 +4,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::fetch::has_input_extension;
 use crate::cli::session::shown;
 use crate::cli::settings::{Settings, Value};
-use crate::config::{ConfigErrors, Loaded, Overrides};
+use crate::config::{ConfigErrors, Loaded, Origin, Overrides, Setting};
 use crate::engine::RunError;
 use crate::events::{Events, Stats};
 use crate::model::plan::{Plan, StatePlace};
@@ -19,6 +19,7 @@ pub(crate) use crate::engine::{Interrupt, RunOptions};
 pub(crate) struct Job {
     pub(crate) plan: Plan,
     pub(crate) explain: String,
+    places: Vec<Setting>,
 }
 
 /// A job file with flags and environment above it.
@@ -39,7 +40,7 @@ pub(crate) fn assemble(settings: &Settings) -> Result<Job, Failure> {
 fn finished(loaded: Result<Loaded, ConfigErrors>, job: Option<&Path>) -> Result<Job, Failure> {
     let loaded = loaded.map_err(|e| wrong(&e, job))?;
     let explain = crate::config::explain_text(&loaded.explain, job);
-    Ok(Job { plan: loaded.plan, explain })
+    Ok(Job { plan: loaded.plan, explain, places: loaded.explain })
 }
 
 /// Where there is no file, or the file is right, the arguments are wrong.
@@ -55,9 +56,29 @@ fn wrong(e: &ConfigErrors, job: Option<&Path>) -> Failure {
     }
 }
 
-/// Opens what a job names before anything is sent; what its reader has to say.
-pub(crate) fn check(plan: &Plan) -> Result<Vec<String>, Failure> {
-    crate::engine::check(plan).map_err(|e| failed(&e))
+/// Opens what a job names before anything is sent; what its reader has to say. Every mistake at once, with line and column
+/// where it is one of a key that the job file sets.
+pub(crate) fn check(file: &Path, job: &Job) -> Result<Vec<String>, Failure> {
+    crate::engine::check(&job.plan).map_err(|errors| {
+        let all: Vec<Failure> = errors.iter().map(failed).collect();
+        let lines: Vec<String> = all.iter().flat_map(|f| f.message.lines()).map(|line| job.with_place(file, line)).collect();
+        let exit = all.first().map_or(Exit::Data, |f| f.exit);
+        let failure = Failure::new(exit, lines.join("\n"));
+        let hints: Vec<&str> = all.iter().filter_map(|f| f.hint.as_deref()).collect();
+        if hints.is_empty() { failure } else { failure.hint(hints.join("; ")) }
+    })
+}
+
+impl Job {
+    /// `extract.fields.a: …` as `job.toml:3:5: extract.fields.a: …`.
+    fn with_place(&self, file: &Path, line: &str) -> String {
+        let key = line.split(": ").next().unwrap_or_default();
+        match self.places.iter().find(|s| s.key == key).map(|s| &s.origin) {
+            Some(Origin::File { line: at, column }) => format!("{}:{at}:{column}: {line}", file.display()),
+            Some(Origin::Env(name) | Origin::Flag(name)) => format!("{name}: {line}"),
+            _ => line.to_owned(),
+        }
+    }
 }
 
 fn failed(e: &RunError) -> Failure {

@@ -4,7 +4,7 @@
 use super::leaf::{
     Any, Codes, Count, Duplicates, MAX_COUNT, OnChange, OrOff, Pairs, Rates, Robots, Set, Share, Size, Span, Statuses, Texts, Wait,
 };
-use crate::model::plan::{AllowNetwork, LimitKeyKind, OnBad, Scope};
+use crate::model::plan::{AllowNetwork, Extensions, LimitKeyKind, OnBad, Scope};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Deserialize;
@@ -261,6 +261,8 @@ pub struct Crawl {
     pub include: Set<Texts>,
     /// Globs or `/regexes/` over the address.
     pub exclude: Set<Texts>,
+    /// Whether links to files whose names say that they are no pages (images, archives, media) are left alone.
+    pub extensions: Set<Extensions>,
     /// robots.txt.
     pub robots: Set<Robots>,
     /// Pages of the job's life at most.

@@ -36,7 +36,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "limits.budget",
     "limits.arrival",
     "limits.hours",
-    "crawl.extensions",
     "crawl.sitemaps",
     "crawl.order",
     "crawl.max_per_section",

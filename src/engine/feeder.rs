@@ -85,7 +85,7 @@ impl Feeder {
             let body = match record.body {
                 Ok(listed) => self.offer(&listed, &record.columns).map_err(|m| {
                     let shown: String = listed.chars().take(200).collect();
-                    BadRecord { message: format!("{}: {m}: {:?}", self.place(record.line), printable(&shown)), url: listed }
+                    BadRecord { message: format!("{}: {m}: \"{}\"", self.place(record.line), printable(&shown)), url: listed }
                 }),
                 Err(message) => Err(BadRecord { url: record.shown, message }),
             };

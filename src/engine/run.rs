@@ -12,7 +12,8 @@ use crate::engine::tally::Tally;
 use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, Snapshot, Stats};
 use crate::extract::{CrawlScope, Extractor};
-use crate::fetch::Fetcher;
+use crate::fetch::{Fetcher, SetupError};
+use crate::input::InputError;
 use crate::limit::Limits;
 use crate::model::plan::{InputSource, Plan, StatePlace};
 use crate::schedule::Schedule;
@@ -59,7 +60,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     let extractor = compile(&plan)?;
     let builder = Arc::new(Builder::new(plan.clone()).map_err(job)?);
     let scope = scope(&plan)?;
-    let fetcher = Fetcher::new(&plan.request, &plan.network, shared.clone()).map_err(|e| job(e.to_string()))?;
+    let fetcher = Fetcher::new(&plan.request, &plan.network, shared.clone()).map_err(|e| setup_failed(&e))?;
     let most = plan.limits.workers.min(fetcher.budget()).max(1);
 
     let (store, opened) = open_store(&plan, &extractor, options.fresh, shared.clone()).await?;
@@ -199,22 +200,34 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
 /// authorities of `ca_file` can be read. Gives the reader's notices.
 ///
 /// # Errors
-/// As [`run`] would end, state and sinks left out.
-pub fn check(plan: &Plan) -> Result<Vec<String>, RunError> {
-    let extractor = compile(plan)?;
-    Builder::new(Arc::new(plan.clone())).map_err(job)?;
-    Fetcher::new(&plan.request, &plan.network, Arc::new(SystemClock::new())).map_err(|e| job(e.to_string()))?;
-    if !matches!(plan.input.source, InputSource::File(_)) {
-        return Ok(Vec::new());
+/// All that is found; the first is how [`run`] would end, state and sinks left out. Those of a key begin with it.
+pub fn check(plan: &Plan) -> Result<Vec<String>, Vec<RunError>> {
+    let mut errors = Vec::new();
+    let extractor = compile(plan).map_err(|e| errors.push(e)).ok();
+    errors.extend(Builder::new(Arc::new(plan.clone())).err().map(job));
+    errors.extend(Fetcher::new(&plan.request, &plan.network, Arc::new(SystemClock::new())).err().map(|e| setup_failed(&e)));
+    let reader = matches!(plan.input.source, InputSource::File(_)).then(|| crate::input::open(&plan.input, None));
+    let mut notices = Vec::new();
+    match reader {
+        None => {}
+        Some(Err(e)) => {
+            let (message, hint) = (e.to_string(), e.hint().map(str::to_owned));
+            errors.push(match e {
+                InputError::Template { .. } => RunError::Job { message: format!("input.url: {message}"), hint },
+                e if e.is_io() => RunError::Io { message, hint },
+                _ => RunError::Input { message, hint },
+            });
+        }
+        Some(Ok(mut reader)) => {
+            errors.extend(extractor.as_ref().and_then(|e| same_name(e, reader.columns())).map(name_taken));
+            notices = reader.notices();
+        }
     }
-    let mut reader = crate::input::open(&plan.input, None).map_err(|e| {
-        let (message, hint) = (e.to_string(), e.hint().map(str::to_owned));
-        if e.is_io() { RunError::Io { message, hint } } else { RunError::Input { message, hint } }
-    })?;
-    if let Some(name) = same_name(&extractor, reader.columns()) {
-        return Err(name_taken(name));
-    }
-    Ok(reader.notices())
+    if errors.is_empty() { Ok(notices) } else { Err(errors) }
+}
+
+fn setup_failed(e: &SetupError) -> RunError {
+    job(if matches!(e, SetupError::CaFile(_)) { format!("request.tls.{e}") } else { e.to_string() })
 }
 
 /// A field that has the name of a carried column.

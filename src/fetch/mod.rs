@@ -71,7 +71,7 @@ pub enum SetupError {
     #[error("{0}")]
     Proxy(String),
     /// `tls.ca_file`.
-    #[error("ca_file {0}")]
+    #[error("ca_file: {0}")]
     CaFile(String),
     /// TLS itself.
     #[error("tls: {0}")]

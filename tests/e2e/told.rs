@@ -97,3 +97,82 @@ fn a_file_size_limit_leaves_the_account_of_the_last_commit_and_the_command_to_go
     assert!(after.iter().all(|l| l.starts_with("hint: ")) && after.iter().any(|l| l.contains("gleaner run")), "{}", run.err);
     assert_eq!(job.stats()["results"].as_u64().unwrap(), status(&job)["account"]["results"].as_u64().unwrap());
 }
+
+#[test]
+fn rows_of_json_lines_are_read_whoever_says_so() {
+    let origin = Origin::start(|_| Reply::ok("{\"a\":1}\n{\"a\":2}\n").header("Content-Type", "application/x-ndjson"));
+    let job = Job::over([origin.url("/l")]).set("extract.rows", "\"jsonl:\"").set("extract.fields", "{ a = \"json:.a\" }");
+    job.run().expect(0);
+    assert_eq!(job.results().len(), 2);
+    let fetch = || Gleaner::new(["fetch", "--field", "a=json:.a"]).arg(origin.url("/l"));
+    for flags in [["--rows", "jsonl:"], ["--set", "extract.rows=jsonl:"]] {
+        assert_eq!(fetch().args(flags).expect(0).out.lines().count(), 2, "{flags:?}");
+    }
+}
+
+#[test]
+fn the_address_as_listed_goes_into_body_and_headers_and_into_no_output() {
+    let origin =
+        Origin::start(|r| Reply::ok(page(&format!("{} {}", String::from_utf8_lossy(&r.body), r.header("x-listed").unwrap_or("")))));
+    let job = Job::new()
+        .set("input.url", &format!("{:?}", origin.url("/look-up?q={{url}}")))
+        .set("request.method", "\"POST\"")
+        .set("request.json", "{ id = \"{{url}}\" }")
+        .set("request.headers", "{ X-Listed = \"{{url}}\" }")
+        .set("extract.fields", "{ said = \"css:h1\" }");
+    job.list(["a b", "c", "bad\u{200b}line"]);
+    job.run().expect(0);
+    let said: std::collections::BTreeSet<String> = job.results().iter().map(|r| r.text("said")).collect();
+    assert!(said.contains("{\"id\":\"a b\"} a b") && said.contains("{\"id\":\"c\"} c"), "{said:?}");
+    let text = std::fs::read_to_string(job.path("results.jsonl")).unwrap();
+    assert!(!text.contains("\"url\"") && !text.contains("\\u0000"), "{text}");
+    let out = Gleaner::new(["fetch", &origin.url("/x"), "--body", "<{{url}}>", "--field", "said=css:h1"]).expect(0).out;
+    assert!(out.contains(&format!("said\":\"<{}>", origin.url("/x"))) || out.contains("/x"), "{out}");
+    assert_eq!(origin.at_path("/x").last().unwrap().body, format!("<{}>", origin.url("/x")).into_bytes());
+}
+
+#[test]
+fn extensions_any_follows_what_pages_leaves_alone() {
+    let home = |r: &crate::support::Req| {
+        let body = "<a href=/a.pdf>a</a><a href=/b.pdf/c>b</a><a href='/d?f=x.pdf'>d</a>";
+        Reply::ok(if r.path() == "/" { body } else { "" }).header("Content-Type", "text/html")
+    };
+    let results = |value: &str| {
+        let origin = Origin::start(home);
+        let job = Job::crawl(&origin.url("/")).set("crawl.extensions", value);
+        job.run().expect(0);
+        (job.results().len(), job.stats()["out_of_scope"].clone())
+    };
+    assert_eq!(results("\"pages\""), (3, serde_json::json!({ "extensions": 1 })));
+    assert_eq!(results("\"any\""), (4, serde_json::json!({})));
+}
+
+#[test]
+fn check_tells_mistakes_in_files_at_once_with_the_place_of_their_key() {
+    let job = Job::new()
+        .set("input.file", "\"list.csv\"")
+        .set("request.tls", "{ ca_file = \"absent.pem\" }")
+        .set("extract.fields", "{ name = \"css:h1\" }");
+    job.file("list.csv", "url,name\nhttps://h/,n\n");
+    let run = Gleaner::new(["check"]).arg(job.write()).home(job.dir()).expect(65);
+    let line = |what: &str| run.err.lines().find(|l| l.contains(what)).unwrap_or_else(|| panic!("{what}: {}", run.err)).to_owned();
+    assert!(line("request.tls.ca_file").contains("job.toml:"), "{}", run.err);
+    assert!(line("extract.fields.name: the input has a column").contains("job.toml:"), "{}", run.err);
+    let job = job.set("input.url", "\"https://h/{{nope}}\"").unset("request.tls");
+    let run = Gleaner::new(["check"]).arg(job.write()).home(job.dir()).expect(65);
+    assert!(run.err.contains("job.toml:") && run.err.contains("input.url: ") && run.err.contains("\"nope\""), "{}", run.err);
+}
+
+#[test]
+fn a_frozen_key_is_shown_as_the_job_file_has_it_and_an_invisible_character_once_escaped() {
+    let origin = Origin::start(|_| Reply::ok("x"));
+    let job = Job::over([origin.url("/a"), format!("{}\u{200b}x", origin.url("/b"))]);
+    job.run().expect(1);
+    assert!(job.skipped()[0].text("message").contains("/b\\u{200b}x"), "{}", job.skipped()[0].text("message"));
+    let run = job.set("extract.fields", "{ t = \"css:h1\" }").set("request.method", "\"PUT\"").run().expect(65);
+    assert!(
+        run.err.contains("it was not set, it is {\"t\":\"css:h1\"}") || run.err.contains("it was \"GET\", it is \"PUT\""),
+        "{}",
+        run.err
+    );
+}

@@ -128,7 +128,14 @@ fn own(b: &mut Builder<'_>) -> Vec<String> {
     names.sort();
     names.dedup();
     if names.is_empty() || !one_host {
-        b.lacks("auth", "it is not clear who may see the credentials, as the job has no one literal host: set [auth] hosts = [\"…\"]");
+        // Whoever may see them has nothing to do with what is wrong with the credentials themselves.
+        let elsewhere = |key: &str| {
+            key.starts_with("auth.") && !KINDS.iter().any(|k| key.strip_prefix(k).is_some_and(|r| r.is_empty() || r.starts_with('.')))
+        };
+        if b.errors.iter().any(|e| elsewhere(&e.key)) {
+            return names;
+        }
+        b.error("auth", "it is not clear who may see the credentials, as the job has no one literal host: set [auth] hosts = [\"…\"]");
     }
     names
 }

@@ -57,6 +57,21 @@ pub(super) fn request(b: &mut Builder<'_>, raw: raw::Request, crawl_robots: &Set
     }
 }
 
+/// Whether a template of the request, its address left out, has a place for the column `url`.
+pub(super) fn names_url(request: &RequestPlan) -> bool {
+    let query = request.query.iter().map(|(_, t)| t);
+    let headers = request.headers.iter().filter_map(|(_, value)| match value {
+        HeaderValue::Text(t) => Some(t),
+        HeaderValue::Secret(_) => None,
+    });
+    let body: Vec<&Template> = match &request.body {
+        None => Vec::new(),
+        Some(BodyPlan::Text(t) | BodyPlan::Json(t)) => vec![t],
+        Some(BodyPlan::Form(fields)) => fields.iter().map(|(_, t)| t).collect(),
+    };
+    query.chain(headers).chain(body).any(|t| t.names().contains(&"url"))
+}
+
 fn method(b: &mut Builder<'_>, raw: Set<String>) -> String {
     let method = b.take("request.method", raw).unwrap_or_default().to_ascii_uppercase();
     if b.context.tree.get("request.method").is_some_and(|n| n.as_text().is_some()) {
