@@ -24,6 +24,8 @@ pub(crate) struct Session<'a> {
     pub(crate) global: &'a Global,
     pub(crate) out: &'a Output,
     pub(crate) options: RunOptions,
+    /// Where this run's figures go.
+    pub(crate) stats: Option<&'a Path>,
     /// Asks for the facts of single attempts, which these want.
     pub(crate) listeners: Vec<Box<dyn Listener>>,
 }
@@ -55,7 +57,7 @@ impl Session<'_> {
             let file = EventsFile::open(path, clock.clone(), out.clone()).map_err(|e| Failure::io(path.display(), &e))?;
             listeners.push(Box::new(file));
         }
-        if let Some(path) = &self.global.stats {
+        if let Some(path) = self.stats {
             check_writable(path).map_err(|e| Failure::io(path.display(), &e))?;
         }
         listeners.push(Box::new(Terminal::new(out.clone(), clock.clone())));
@@ -74,8 +76,7 @@ impl Session<'_> {
         };
         // A run that did not begin (the job is in use, say) leaves the figures of another alone.
         let ran = failure.is_none() || seen.began;
-        let written =
-            self.global.stats.as_ref().filter(|_| ran).map(|path| write_stats(path, &stats).map_err(|e| Failure::io(path.display(), &e)));
+        let written = self.stats.filter(|_| ran).map(|path| write_stats(path, &stats).map_err(|e| Failure::io(path.display(), &e)));
         let exit = match failure {
             Some(failure) if stats.inputs + stats.discovered + stats.requests == 0 => return Err(failure),
             Some(failure) => {

@@ -19,6 +19,8 @@ pub(crate) use crate::engine::{Interrupt, RunOptions};
 pub(crate) struct Job {
     pub(crate) plan: Plan,
     pub(crate) explain: String,
+    /// What is odd and harms nothing.
+    pub(crate) warnings: Vec<String>,
     places: Vec<Setting>,
 }
 
@@ -40,7 +42,7 @@ pub(crate) fn assemble(settings: &Settings) -> Result<Job, Failure> {
 fn finished(loaded: Result<Loaded, ConfigErrors>, job: Option<&Path>) -> Result<Job, Failure> {
     let loaded = loaded.map_err(|e| wrong(&e, job))?;
     let explain = crate::config::explain_text(&loaded.explain, job);
-    Ok(Job { plan: loaded.plan, explain, places: loaded.explain })
+    Ok(Job { plan: loaded.plan, explain, warnings: loaded.warnings, places: loaded.explain })
 }
 
 /// Where there is no file, or the file is right, the arguments are wrong.
@@ -73,7 +75,9 @@ impl Job {
     /// `extract.fields.a: …` as `job.toml:3:5: extract.fields.a: …`.
     fn with_place(&self, file: &Path, line: &str) -> String {
         let key = line.split(": ").next().unwrap_or_default();
-        match self.places.iter().find(|s| s.key == key).map(|s| &s.origin) {
+        // An entry of a table that is one value stands where the table does.
+        let of = |key: &str| self.places.iter().find(|s| s.key == key).map(|s| &s.origin);
+        match of(key).or_else(|| of(key.rsplit_once('.')?.0)) {
             Some(Origin::File { line: at, column }) => format!("{}:{at}:{column}: {line}", file.display()),
             Some(Origin::Env(name) | Origin::Flag(name)) => format!("{name}: {line}"),
             _ => line.to_owned(),

@@ -116,6 +116,8 @@ pub(crate) struct Dispatcher {
     pub drops: u32,
     /// When this machine was last short of something.
     pub shortage: Option<Moment>,
+    /// Among the repeated records were some with other columns than their first.
+    pub duplicates_differ: bool,
     /// Why the run cannot go on now (a key that only refuses, no proxy left).
     pub defer: Option<String>,
     /// Why the run ended with 75, for `status`.

@@ -6,7 +6,7 @@ use crate::engine::dispatcher::{Dispatcher, End, store_failed};
 use crate::engine::error::exit_code;
 use crate::engine::extraction::{self, Kit};
 use crate::engine::feeder::{Fed, Feeder};
-use crate::engine::frontier::Frontier;
+use crate::engine::frontier::{DUPLICATES_DIFFER, Frontier};
 use crate::engine::request::Builder;
 use crate::engine::tally::Tally;
 use crate::engine::worker::{Landing, Shop};
@@ -15,7 +15,8 @@ use crate::extract::{CrawlScope, Extractor};
 use crate::fetch::{Fetcher, SetupError};
 use crate::input::InputError;
 use crate::limit::Limits;
-use crate::model::plan::{InputSource, Plan, StatePlace};
+use crate::model::Template;
+use crate::model::plan::{BodyPlan, HeaderValue, InputSource, Plan, StatePlace};
 use crate::schedule::Schedule;
 use crate::store::encode::{Encoder, EncoderSpec};
 use crate::store::{self, OpenError, Opened, Store, StoreConfig};
@@ -153,6 +154,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         last_snapshot: Moment::ZERO,
         drops: 0,
         shortage: None,
+        duplicates_differ: opened.extra.contains_key(DUPLICATES_DIFFER),
         defer: None,
         deferred_for: None,
         no_way: None,
@@ -220,10 +222,41 @@ pub fn check(plan: &Plan) -> Result<Vec<String>, Vec<RunError>> {
         }
         Some(Ok(mut reader)) => {
             errors.extend(extractor.as_ref().and_then(|e| same_name(e, reader.columns())).map(name_taken));
+            // Of JSON lines only the first are known, and a later one may have what these lack.
+            if !reader.is_sampled() {
+                errors.extend(unknown_columns(plan, reader.columns()));
+            }
             notices = reader.notices();
         }
     }
     if errors.is_empty() { Ok(notices) } else { Err(errors) }
+}
+
+/// Places of the request that no column fills; a list without columns has `url` alone.
+fn unknown_columns(plan: &Plan, columns: &[String]) -> Vec<RunError> {
+    let r = &plan.request;
+    let mut templates: Vec<(String, &Template)> = r.query.iter().map(|(name, t)| (format!("request.query.{name}"), t)).collect();
+    for (name, value) in &r.headers {
+        if let HeaderValue::Text(t) = value {
+            templates.push((format!("request.headers.{name}"), t));
+        }
+    }
+    match &r.body {
+        None => {}
+        Some(BodyPlan::Text(t)) => templates.push(("request.body".into(), t)),
+        Some(BodyPlan::Json(t)) => templates.push(("request.json".into(), t)),
+        Some(BodyPlan::Form(fields)) => templates.extend(fields.iter().map(|(name, t)| (format!("request.form.{name}"), t))),
+    }
+    let known = |name: &str| columns.iter().any(|c| c.trim() == name) || (columns.is_empty() && name == "url");
+    let mut errors = Vec::new();
+    for (key, template) in templates {
+        for name in template.names().into_iter().filter(|name| !known(name)) {
+            let have =
+                if columns.is_empty() { "a list of addresses has \"url\" alone".to_owned() } else { format!("there are {columns:?}") };
+            errors.push(job(format!("{key}: the input has no column {name:?}: {have}")));
+        }
+    }
+    errors
 }
 
 fn setup_failed(e: &SetupError) -> RunError {
@@ -384,6 +417,9 @@ async fn finish(d: &mut Dispatcher, store: &Store, ended: Result<End, RunError>,
     let failed = failed.or_else(|| committed.err().map(store_failed));
     if failed.is_none() {
         tell_of_cut(d, store.cut());
+        if d.duplicates_differ {
+            d.events.notice("repeated addresses stand in rows that differ in other columns: [input] duplicates = \"fetch\" asks for each");
+        }
     }
     let code = (end.done && failed.is_none()).then(|| exit_code(&stats));
     let failed = match (failed, store.close(code).await) {

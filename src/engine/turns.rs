@@ -207,16 +207,20 @@ impl Dispatcher {
     fn dropped(&mut self, slot: Slot, item: Item, now: Moment) {
         let Item::Entry(work) = item else { return };
         let Some(host) = self.hosts.get(&slot) else { return };
-        let given_up = matches!(host.breaker.state(now), State::GivenUp) || matches!(host.robots, Robots::GivenUp);
-        if given_up {
+        let robots = match &host.robots {
+            Robots::GivenUp(why) => Some(why.clone()),
+            _ => None,
+        };
+        if robots.is_some() || matches!(host.breaker.state(now), State::GivenUp) {
             // An entry never loses its own last reason.
             let own = work.tries.records.iter().rev().find(|r| r.charged).map(|r| (Reason::from_code(&r.outcome), r.status));
             let (reason, status) = own.unwrap_or((Reason::HostUnreachable, None));
-            let message = format!(
-                "{} gave no answer for {}",
-                self.schedule.key(slot).map_or("the host", HostKey::authority),
-                crate::model::show_duration(self.plan.retry.host_give_up)
-            );
+            let host = self.schedule.key(slot).map_or("the host", HostKey::authority);
+            let long = crate::model::show_duration(self.plan.retry.host_give_up);
+            let message = match robots {
+                Some(why) => format!("{host} gave no robots.txt for {long} ({why}), and robots.txt is obeyed"),
+                None => format!("{host} gave no answer for {long}"),
+            };
             self.skip(&work, reason, status, &message, None);
         } else {
             self.tell_of_robots();
@@ -249,7 +253,7 @@ fn wanted(plan: &Plan, host: &mut HostState, item: &Item, alone: bool, now: Mome
         Robots::Asking => return Gate::Blocked,
         Robots::Parked { until, .. } if *until > now => return Gate::At(*until),
         Robots::Unknown | Robots::Parked { .. } => return Gate::Instead,
-        Robots::GivenUp => return Gate::Drop,
+        Robots::GivenUp(_) => return Gate::Drop,
         Robots::Rules(rules) => {
             if !rules.allows(work.at()) {
                 return Gate::Drop;

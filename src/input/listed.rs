@@ -12,13 +12,13 @@ use std::borrow::Cow;
 pub(super) struct Listed {
     urls: Vec<String>,
     template: Option<Template>,
-    keeps_listed: bool,
+    keeps: bool,
     next: usize,
 }
 
 impl Listed {
     pub(super) fn new(urls: Vec<String>, plan: &InputPlan, resume: Option<&Position>) -> Result<Self, InputError> {
-        Ok(Self { urls, template: only_url("the list of addresses", plan)?, keeps_listed: plan.keeps_listed, next: index(resume) })
+        Ok(Self { urls, template: only_url("the list of addresses", plan)?, keeps: plan.keeps_listed, next: index(resume) })
     }
 
     /// The one record of a job whose request has the whole address.
@@ -30,7 +30,7 @@ impl Listed {
                 "give the job an [input]",
             ));
         }
-        Ok(Self { urls: vec![plan.url.source().to_owned()], template: None, keeps_listed: false, next: index(resume) })
+        Ok(Self { urls: vec![plan.url.source().to_owned()], template: None, keeps: false, next: index(resume) })
     }
 
     pub(super) fn row(&self) -> u64 {
@@ -40,7 +40,7 @@ impl Listed {
     pub(super) fn next(&mut self) -> Option<InputRecord> {
         let listed = trim_address(self.urls.get(self.next)?);
         self.next += 1;
-        let (row, columns) = (self.next as u64, listed_alone(self.keeps_listed, listed));
+        let (row, columns) = (self.next as u64, listed_alone(self.keeps, listed));
         let made = match &self.template {
             None => Ok(listed.to_owned()),
             Some(t) => t.render_url_with(|_| Some(Cow::Borrowed(listed))),

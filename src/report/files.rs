@@ -1,7 +1,7 @@
 //! `--events` and `--stats`: the run for programs.
 
 use crate::clock::{Clock, Wall};
-use crate::events::{Event, Listener, Stats};
+use crate::events::{Event, Listener};
 use crate::report::Output;
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions};
@@ -61,6 +61,9 @@ impl Listener for EventsFile {
 /// # Errors
 /// What the system said.
 pub fn check_writable(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
     if is_special(path) {
         return Ok(());
     }
@@ -73,7 +76,7 @@ pub fn check_writable(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// What the system said.
-pub fn write_stats(path: &Path, stats: &Stats) -> io::Result<()> {
+pub fn write_stats(path: &Path, stats: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_string_pretty(stats)?;
     text.push('\n');
     if is_special(path) {
@@ -102,6 +105,7 @@ fn beside(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
+    use crate::events::Stats;
     use crate::report::Look;
     use crate::report::output::tests::kept;
 
@@ -148,5 +152,6 @@ mod tests {
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(check_writable(&folder.path().join("no/such/stats.json")).is_err());
+        assert!(check_writable(folder.path()).is_err(), "a folder");
     }
 }

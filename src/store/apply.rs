@@ -116,12 +116,13 @@ impl Writer {
             && !body.fetch_duplicates
         {
             self.shorten(&known, None, 0)?;
+            let differs = self.frontier.differs(&self.conn, known.entry, &columns).map_err(&db)?;
             let fate = self.count_skip(&Reason::Duplicate)?;
             let entry = NewEntry { row, url: &body.url, host: Some(host), via: None, seed: None, depth: 0, columns: None, fate };
             self.frontier.insert(&self.conn, &entry).map_err(&db)?;
             let message = format!("the same request as record {}", known.row);
             self.skip_record(row, &columns, &body.url, &Reason::Duplicate, &message, Some(known.row))?;
-            return Ok(Offered::Known { first_row: known.row });
+            return Ok(Offered::Known { first_row: known.row, differs });
         }
         let packed = self.frontier.pack(&columns);
         let entry =
@@ -160,13 +161,13 @@ impl Writer {
             None => {}
             Some(Taken::Entry(known)) => {
                 self.shorten(&known, Some(via), depth)?;
-                return Ok(Offered::Known { first_row: known.row });
+                return Ok(Offered::Known { first_row: known.row, differs: false });
             }
             Some(Taken::Cut(page, first_row)) if deep => {
                 if depth <= page.depth {
                     cut::nearer(&self.conn, &page, via, key).map_err(&db)?;
                 }
-                return Ok(Offered::Known { first_row });
+                return Ok(Offered::Known { first_row, differs: false });
             }
             Some(Taken::Cut(page, _)) => self.frontier.uncut(&self.conn, &page, key, next).map_err(&db)?,
         }

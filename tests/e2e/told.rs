@@ -158,7 +158,11 @@ fn check_tells_mistakes_in_files_at_once_with_the_place_of_their_key() {
     let line = |what: &str| run.err.lines().find(|l| l.contains(what)).unwrap_or_else(|| panic!("{what}: {}", run.err)).to_owned();
     assert!(line("request.tls.ca_file").contains("job.toml:"), "{}", run.err);
     assert!(line("extract.fields.name: the input has a column").contains("job.toml:"), "{}", run.err);
-    let job = job.set("input.url", "\"https://h/{{nope}}\"").unset("request.tls");
+    let job =
+        job.unset("request.tls").unset("extract.fields").set("request.method", "\"POST\"").set("request.form", "{ a = \"{{nope}}\" }");
+    let run = Gleaner::new(["check"]).arg(job.write()).home(job.dir()).expect(65);
+    assert!(run.err.contains("job.toml:") && run.err.contains("request.form.a: the input has no column \"nope\""), "{}", run.err);
+    let job = job.set("input.url", "\"https://h/{{nope}}\"");
     let run = Gleaner::new(["check"]).arg(job.write()).home(job.dir()).expect(65);
     assert!(run.err.contains("job.toml:") && run.err.contains("input.url: ") && run.err.contains("\"nope\""), "{}", run.err);
 }
@@ -175,4 +179,73 @@ fn a_frozen_key_is_shown_as_the_job_file_has_it_and_an_invisible_character_once_
         "{}",
         run.err
     );
+}
+
+#[test]
+fn status_of_a_deferred_run_says_what_holds_and_until_when() {
+    let origin = Origin::start(|_| Reply::status(429).header("Retry-After", "200000"));
+    let job = Job::over([origin.url("/a")]);
+    job.run().expect(75);
+    let text = Gleaner::new(["status"]).arg(job.path("job.toml")).home(job.dir()).expect(0).out;
+    let line = |name: &str| text.lines().find(|l| l.starts_with(name)).unwrap_or_default().to_owned();
+    assert!(line("state").contains("deferred"), "{text}");
+    assert!(line("why").contains("hold at 127.0.0.1") && line("why").contains("Z or later"), "{text}");
+}
+
+#[test]
+fn a_page_that_failed_is_named_in_the_record_with_its_secrets_masked() {
+    let origin = Origin::start(|r| match r.query("p") {
+        None | Some("1") => Reply::ok(r#"{"items":[1],"next":"?p=2&api_key=canary"}"#),
+        _ => Reply::status(404),
+    });
+    let job =
+        Job::pages(&origin.url("/list"), "json:.next").set("extract.rows", "\"json:.items[]\"").set("extract.fields", "{ n = \"json:.\" }");
+    job.run().expect(1);
+    let message = job.skipped()[0].text("message");
+    assert!(message.starts_with(&format!("page {}", origin.url("/list?p=2"))) && message.contains("404"), "{message}");
+    assert!(!message.contains("canary"), "{message}");
+}
+
+#[test]
+fn a_robots_txt_that_fails_until_its_host_is_given_up_is_the_reason_that_is_told() {
+    let origin = Origin::start(|r| if r.path() == "/robots.txt" { Reply::status(503) } else { Reply::ok("x") });
+    let job = Job::over([origin.url("/a")]).set("request.robots", "\"obey\"").set("retry.host_give_up", "\"1s\"");
+    let run = job.run().expect(1);
+    let message = job.skipped()[0].text("message");
+    assert_eq!(job.skipped()[0].text("reason"), "host-unreachable");
+    assert!(message.contains("robots.txt") && message.contains("answered 503") && message.contains("for 1s"), "{message}");
+    assert!(run.err.contains("gave no robots.txt for 1s") && run.err.contains("its robots.txt"), "{}", run.err);
+}
+
+#[test]
+fn a_variable_that_is_no_setting_is_told_with_the_nearest_and_a_secret_is_not() {
+    let origin = Origin::start(|_| Reply::ok("x"));
+    let job = Job::over([origin.url("/a")]).set("request.headers", "{ X-Key = \"${env:GLEANER_MY_KEY}\" }");
+    let run = job.run().env("GLEANER_MY_KEY", "k").env("GLEANER_LIMITS_WORKERS", "3").env("GLEANER_LIMTS__DELAY", "1s").expect(0);
+    let told: Vec<&str> = run.err.lines().filter(|l| l.contains("is no setting")).collect();
+    assert!(told.len() == 2 && told.iter().all(|l| l.starts_with("warning: ")), "{}", run.err);
+    assert!(run.err.contains("GLEANER_LIMITS__WORKERS?") && run.err.contains("GLEANER_LIMITS__DELAY?"), "{}", run.err);
+}
+
+#[test]
+fn stats_into_a_folder_are_refused_before_the_run() {
+    let origin = Origin::start(|_| Reply::ok("x"));
+    let dir = tempfile::tempdir().unwrap();
+    let run = Gleaner::new(["fetch", &origin.url("/a"), "--stats"]).arg(dir.path()).expect(74);
+    assert!(origin.arrivals() == 0 && run.err.contains("directory"), "{}", run.err);
+}
+
+#[test]
+fn a_demo_that_was_stopped_starts_over_with_fresh_and_its_figures_are_of_both_jobs() {
+    let dir = tempfile::tempdir().unwrap();
+    let live = Gleaner::new(["demo"]).home(dir.path()).spawn();
+    assert!(wait_until(Duration::from_secs(20), || dir.path().join("gleaner-demo/crawl/results.csv").exists()));
+    std::thread::sleep(ms(700));
+    live.signal(Signal::INT);
+    live.wait(Duration::from_secs(20)).assert_code(130);
+    let stats = || -> serde_json::Value { serde_json::from_slice(&std::fs::read(dir.path().join("s.json")).unwrap()).unwrap() };
+    Gleaner::new(["demo", "--fresh", "--stats", "s.json"]).home(dir.path()).expect(0);
+    let whole = stats();
+    assert!(whole["crawl"]["requests"].as_u64() > Some(100) && whole["api"]["rows"] == 300, "{whole}");
+    assert_eq!(whole["crawl"]["finish"], "done");
 }

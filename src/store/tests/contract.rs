@@ -30,7 +30,7 @@ async fn every_input_ends_once_in_every_format_and_codec() {
             offers.push(bad(32, "list.txt:32: no address"));
             let offered = store.offer(offers, mark("{\"row\":32}", true)).await.unwrap();
             assert!(matches!(offered[29], Offered::New(None)));
-            assert!(matches!(offered[30], Offered::Known { first_row: 1 }));
+            assert!(matches!(offered[30], Offered::Known { first_row: 1, .. }));
             assert!(matches!(offered[31], Offered::Bad));
             let leases = lease_all(&store).await;
             assert_eq!(leases.len(), 30);
@@ -339,7 +339,7 @@ async fn a_second_key_belongs_to_one_entry() {
     assert_eq!(store.claim(target, leases[0].entry).await.unwrap(), Claim::Yours);
     assert_eq!(store.claim(target, leases[0].entry).await.unwrap(), Claim::Yours);
     assert_eq!(store.claim(target, leases[1].entry).await.unwrap(), Claim::Known { first_row: 1 });
-    assert!(matches!(store.offer(vec![seed(3, "http://h/target")], None).await.unwrap()[0], Offered::Known { first_row: 1 }));
+    assert!(matches!(store.offer(vec![seed(3, "http://h/target")], None).await.unwrap()[0], Offered::Known { first_row: 1, .. }));
 }
 
 #[tokio::test]
