@@ -10,7 +10,7 @@ use crate::engine::feeder::{Fed, FeedError};
 use crate::engine::frontier::{Frontier, Reply};
 use crate::engine::hosts::{HostState, Robots};
 use crate::engine::request::Builder;
-use crate::engine::run::{Interrupt, Signals, encoder_spec, name_taken, same_name};
+use crate::engine::run::{Interrupt, Signals, encoder_spec, name_taken, same_name, unknown_columns};
 use crate::engine::tally::Tally;
 use crate::engine::work::{Flight, Item};
 use crate::engine::worker::{Landing, Shop};
@@ -221,9 +221,10 @@ impl Dispatcher {
                     });
                 }
             }
-            Some(Fed::Columns(columns)) => {
-                if let Some(name) = same_name(&self.kit.extractor, &columns) {
-                    self.stop_after = Some(name_taken(name));
+            Some(Fed::Columns { names: columns, sampled }) => {
+                let taken = same_name(&self.kit.extractor, &columns).map(name_taken);
+                if let Some(e) = taken.or_else(|| unknown_columns(&self.plan, &columns, sampled).into_iter().next()) {
+                    self.stop_after = Some(e);
                     self.fed = None;
                     return;
                 }
@@ -465,10 +466,14 @@ impl Dispatcher {
         let crawl = self.plan.crawl.is_some();
         self.tally.fill(&mut snapshot, now, crawl);
         if self.in_flight == 0 || self.next_turn != Moment::FAR {
-            // A turn of another host makes what was last waited for forgotten; whoever waits still does.
-            let first = self.first_wait(now);
-            let at = first.as_ref().map_or(self.next_turn, |(_, at)| self.next_turn.min(*at));
-            snapshot.waiting = self.waits_on.clone().or(first.map(|(what, _)| what)).map(|what| match at {
+            // A turn of another host makes what was last waited for forgotten; whoever waits still does. A retry that is due
+            // before a hold ends goes first; one that a rate holds back all the same does not.
+            let told = match (self.waits_on.clone(), self.first_wait(now)) {
+                (Some(what), Some((_, at))) if at >= self.next_turn || !what.starts_with("hold") => Some((what, self.next_turn)),
+                (_, Some(first)) => Some(first),
+                (what, None) => what.map(|what| (what, self.next_turn)),
+            };
+            snapshot.waiting = told.map(|(what, at)| match at {
                 Moment::FAR => format!("waiting: {what}"),
                 at => format!("waiting: {what}, next in {}", show_duration(at.since(now))),
             });

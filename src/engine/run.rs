@@ -222,18 +222,19 @@ pub fn check(plan: &Plan) -> Result<Vec<String>, Vec<RunError>> {
         }
         Some(Ok(mut reader)) => {
             errors.extend(extractor.as_ref().and_then(|e| same_name(e, reader.columns())).map(name_taken));
-            // Of JSON lines only the first are known, and a later one may have what these lack.
-            if !reader.is_sampled() {
-                errors.extend(unknown_columns(plan, reader.columns()));
-            }
+            errors.extend(unknown_columns(plan, reader.columns(), reader.is_sampled()));
             notices = reader.notices();
         }
     }
     if errors.is_empty() { Ok(notices) } else { Err(errors) }
 }
 
-/// Places of the request that no column fills; a list without columns has `url` alone.
-fn unknown_columns(plan: &Plan, columns: &[String]) -> Vec<RunError> {
+/// Places of the request that no column fills; a list without columns has `url` alone. Of `sampled` columns only those of the
+/// first records are known, and a later record may have what these lack.
+pub(crate) fn unknown_columns(plan: &Plan, columns: &[String], sampled: bool) -> Vec<RunError> {
+    if sampled {
+        return Vec::new();
+    }
     let r = &plan.request;
     let mut templates: Vec<(String, &Template)> = r.query.iter().map(|(name, t)| (format!("request.query.{name}"), t)).collect();
     for (name, value) in &r.headers {

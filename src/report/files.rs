@@ -44,7 +44,7 @@ impl Listener for EventsFile {
         let Some(file) = to.as_mut() else { return };
         let line = Line { t: self.clock.wall(), event };
         // Attempts come by the thousand and are flushed with the next commit; all else is there at once.
-        let detail = matches!(event, Event::Attempted { .. } | Event::Settled { .. } | Event::Connected { .. });
+        let detail = matches!(event, Event::Attempted { .. } | Event::Settled { .. } | Event::Connected { .. } | Event::Waiting { .. });
         let written = serde_json::to_writer(&mut *file, &line)
             .map_err(io::Error::from)
             .and_then(|()| file.write_all(b"\n"))

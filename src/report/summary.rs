@@ -143,9 +143,12 @@ fn hints(stats: &Stats, ending: &Ending) -> Vec<String> {
             hints.push(format!("{} wait behind [crawl] max_pages or depth; raise it and go on with: {again}", thousands(stats.pending)));
         }
         (Some(again), None) if stats.skipped > stats.by_reason.get("duplicate").copied().unwrap_or(0) => {
-            let place =
-                ending.places.skipped.as_ref().map_or(String::new(), |file| format!("each skipped record with its story: {file}; "));
-            hints.push(format!("{place}what failed is asked again when all is: {again} --fresh"));
+            let place = ending
+                .places
+                .skipped
+                .as_ref()
+                .map_or(String::new(), |file| format!("each skipped record with its attempts is in {file}; "));
+            hints.push(format!("{place}to ask for everything again: {again} --fresh"));
         }
         _ => {}
     }

@@ -88,7 +88,8 @@ fn a_run_that_fails_under_way_prints_its_account_and_how_to_go_on() {
 
 #[test]
 fn a_file_size_limit_leaves_the_account_of_the_last_commit_and_the_command_to_go_on_with() {
-    let origin = Origin::start(|r| Reply::ok(format!("<h1>{}{}</h1>", r.path(), "x".repeat(2000))));
+    let origin = Origin::start(|r| Reply::ok(format!("<h1>{}{}</h1>", r.path(), "x".repeat(2000))).after(ms(20)));
+    // Slow enough for several commits before the limit.
     let job = Job::over((0..2000).map(|i| origin.url(&format!("/{i}")))).set("extract.fields", r#"{ t = "css:h1" }"#);
     let run = job.run().shell("ulimit -f 2000").expect(74);
     let account = run.account().expect("an account");
@@ -162,6 +163,8 @@ fn check_tells_mistakes_in_files_at_once_with_the_place_of_their_key() {
         job.unset("request.tls").unset("extract.fields").set("request.method", "\"POST\"").set("request.form", "{ a = \"{{nope}}\" }");
     let run = Gleaner::new(["check"]).arg(job.write()).home(job.dir()).expect(65);
     assert!(run.err.contains("job.toml:") && run.err.contains("request.form.a: the input has no column \"nope\""), "{}", run.err);
+    let run = job.run().expect(65);
+    assert!(run.err.contains("request.form.a: the input has no column"), "{}", run.err);
     let job = job.set("input.url", "\"https://h/{{nope}}\"");
     let run = Gleaner::new(["check"]).arg(job.write()).home(job.dir()).expect(65);
     assert!(run.err.contains("job.toml:") && run.err.contains("input.url: ") && run.err.contains("\"nope\""), "{}", run.err);
