@@ -20,7 +20,7 @@ fn defaults() -> Keys {
     let mut section = String::new();
     for line in read("config/default.toml").lines() {
         let (on, text) = line.strip_prefix('#').map_or((true, line), |t| (false, t));
-        if let Some(name) = text.strip_prefix('[').and_then(|t| t.split(']').next()).filter(|n| is_word(n)) {
+        if let Some(name) = text.strip_prefix('[').and_then(|t| t.trim_start_matches('[').split(']').next()).filter(|n| is_word(n)) {
             name.clone_into(&mut section);
         } else if let Some((key, value)) = text.split_once(" = ").filter(|(k, _)| is_word(k)) {
             let value = value.split("  #").next().unwrap_or_default().split(" # ").next().unwrap_or_default().trim();
@@ -35,7 +35,8 @@ fn documented() -> Keys {
     let mut section = String::new();
     for line in read("docs/job-file.md").lines() {
         if let Some(title) = line.strip_prefix("## ") {
-            title.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or_default().clone_into(&mut section);
+            let name = title.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or_default();
+            name.trim_matches(['[', ']']).clone_into(&mut section);
         } else if let Some(row) = line.strip_prefix("| `") {
             let Some((key, rest)) = row.split_once("` | ") else { continue };
             if is_word(key) {

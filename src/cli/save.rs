@@ -36,10 +36,11 @@ pub(crate) fn save(settings: &Settings, job: &Path) -> Result<Saved, Failure> {
 
 fn job_text(settings: &Settings, job: &Path) -> Result<Saved, Failure> {
     let beside = job.parent().is_none_or(|p| p.as_os_str().is_empty() || p == Path::new("."));
-    let mut sections: Vec<(&str, Vec<String>)> = Vec::new();
+    // What belongs to no section stands above them all.
+    let mut sections: Vec<(&str, Vec<String>)> = vec![("", Vec::new())];
     let mut variables = Vec::new();
     for setting in effective(&settings.list) {
-        let (section, key) = setting.key.split_once('.').unwrap_or(("job", &setting.key));
+        let (section, key) = setting.key.split_once('.').unwrap_or(("", &setting.key));
         // Where a call keeps its state is the call's affair; a job has its own place beside its file.
         if matches!(setting.key.as_str(), "job.state" | "job.name") {
             continue;
@@ -58,8 +59,9 @@ fn job_text(settings: &Settings, job: &Path) -> Result<Saved, Failure> {
         }
     }
     let mut out = String::from("# Written by `gleaner --save`. Run it with `gleaner run`, read it with `gleaner check --explain`.\n");
-    for (section, lines) in sections {
-        let _ = write!(out, "\n[{section}]\n{}\n", lines.join("\n"));
+    for (section, lines) in sections.iter().filter(|(_, lines)| !lines.is_empty()) {
+        let header = if section.is_empty() { String::new() } else { format!("[{section}]\n") };
+        let _ = write!(out, "\n{header}{}\n", lines.join("\n"));
     }
     Ok(Saved { text: out, variables })
 }
@@ -142,6 +144,8 @@ mod tests {
         s.put("request.headers", Value::Pairs(headers), "--header");
         s.put("limits.rate", Value::List(vec!["1/2s".into(), "5/hour".into()]), "--rate");
         s.put("limits.workers", Value::Typed("9".into()), "--workers");
+        s.put("limit", Value::Typed("[{ name = \"a\", rate = \"1/s\" }]".into()), "--set");
+        s.put("pages", Value::Typed("off".into()), "--set");
         s
     }
 
@@ -150,7 +154,10 @@ mod tests {
         let saved = job_text(&settings(), Path::new("job.toml")).unwrap();
         assert_eq!(
             saved.text.split_once("\n\n").unwrap().1,
-            r#"[limits]
+            r#"limit = [{ name = "a", rate = "1/s" }]
+pages = "off"
+
+[limits]
 workers = 9
 max_wait = "1h"
 rate = ["1/2s", "5/hour"]

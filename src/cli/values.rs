@@ -24,10 +24,10 @@ pub(crate) fn header(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// `KEY=VALUE` for any key of the job file.
+/// `KEY=VALUE` for any key of the job file; a whole section may be `off`, a list of tables replaced.
 pub(crate) fn set(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
-        Some((key, value)) if key.contains('.') => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
         _ => Err(format!("{text:?} is not KEY=VALUE, like \"limits.workers=8\"")),
     }
 }
@@ -51,9 +51,10 @@ mod tests {
         assert_eq!(field("a=css:b[c=d]").unwrap(), ("a".into(), "css:b[c=d]".into()));
         assert_eq!(header("X-A:  b: c ").unwrap(), ("X-A".into(), "b: c".into()));
         assert_eq!(set("limits.rate=1/2s").unwrap(), ("limits.rate".into(), "1/2s".into()));
+        assert_eq!(set("limit=[{ a = 1 }]").unwrap(), ("limit".into(), "[{ a = 1 }]".into()));
         for bad in ["no", "a b: c", ": x", "X: a\r\nB: c"] {
             assert!(header(bad).is_err(), "{bad}");
         }
-        assert!(field("=x").is_err() && field("x=").is_err() && set("x=1").is_err());
+        assert!(field("=x").is_err() && field("x=").is_err() && set("=1").is_err() && set("x").is_err());
     }
 }

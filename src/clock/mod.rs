@@ -3,10 +3,14 @@
 //! Deciders never read a clock: they are told a [`Moment`] (monotonic) or a [`Wall`] (calendar) and return a
 //! decision. Only this module may call the operating system for the time.
 
+mod steady;
+
+pub use steady::{Stamp, Steady};
+
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A point on the run's monotonic clock, in nanoseconds since that clock began.
@@ -74,18 +78,27 @@ impl fmt::Display for Wall {
     }
 }
 
-/// The two clocks of a run.
+/// The clocks of a run.
 pub trait Clock: Send + Sync {
     /// Now, monotonic; counts on while the machine sleeps only where the system's own clock does.
     fn now(&self) -> Moment;
-    /// Now, by the calendar.
+    /// Now, by the calendar: for what people read and for what servers say in dates. It jumps when it is set.
     fn wall(&self) -> Wall;
+    /// How long the machine has been up, sleep included. Nobody sets it, and every process of this boot reads the same.
+    fn up(&self) -> Duration;
+    /// Which start of the machine this is; `None` where the system does not say.
+    fn boot(&self) -> Option<&str>;
+    /// Calendar and up-time together.
+    fn stamp(&self) -> Stamp {
+        Stamp { boot: self.boot().map(str::to_owned), up: self.up(), wall: self.wall() }
+    }
 }
 
 /// The machine's clocks.
 #[derive(Debug, Clone)]
 pub struct SystemClock {
     start: std::time::Instant,
+    boot: Option<Arc<str>>,
 }
 
 impl SystemClock {
@@ -93,7 +106,7 @@ impl SystemClock {
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "the one place that asks the system for the time")]
     pub fn new() -> Self {
-        Self { start: std::time::Instant::now() }
+        Self { start: std::time::Instant::now(), boot: boot_id() }
     }
 
     /// The `Instant` that stands for `moment`, for timers of the runtime.
@@ -120,27 +133,93 @@ impl Clock for SystemClock {
             Err(e) => Wall(-i64::try_from(e.duration().as_millis()).unwrap_or(0)),
         }
     }
+    fn up(&self) -> Duration {
+        #[cfg(target_os = "linux")]
+        {
+            let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+            Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
+        }
+        // Without a boot to name it need be right within this process alone.
+        #[cfg(not(target_os = "linux"))]
+        self.start.elapsed()
+    }
+    fn boot(&self) -> Option<&str> {
+        self.boot.as_deref()
+    }
 }
 
-/// A clock that stands still until told otherwise.
+/// The boot as the kernel names it, and the time namespace: a container may have an up-time of its own.
+fn boot_id() -> Option<Arc<str>> {
+    if cfg!(not(target_os = "linux")) {
+        return None;
+    }
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let space = std::fs::read_link("/proc/self/ns/time").unwrap_or_default();
+    let name: String = format!("{}/{}", id.trim(), space.display()).chars().filter(|c| !c.is_whitespace()).collect();
+    Some(name.into())
+}
+
+/// Clocks that stand still until told otherwise.
 #[derive(Debug, Clone, Default)]
 pub struct ManualClock {
-    nanos: Arc<AtomicU64>,
+    machine: Arc<Machine>,
+    /// Up-time at which this process began.
+    began: u64,
+}
+
+/// What the clocks of one boot share.
+#[derive(Debug)]
+struct Machine {
+    boot: String,
+    up: AtomicU64,
+    /// The calendar at its start.
+    wall: AtomicI64,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self { boot: "boot-1".into(), up: AtomicU64::new(0), wall: AtomicI64::new(1_700_000_000_000) }
+    }
 }
 
 impl ManualClock {
-    /// Moves both clocks on by `d`.
+    /// Moves all clocks on by `d`.
     pub fn advance(&self, d: Duration) {
-        self.nanos.fetch_add(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+        self.machine.up.fetch_add(u64::try_from(d.as_nanos()).unwrap_or(u64::MAX), Ordering::SeqCst);
+    }
+
+    /// Somebody sets the calendar, so many milliseconds later or, negative, earlier.
+    pub fn set_wall_by(&self, ms: i64) {
+        self.machine.wall.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    /// The clocks of a new process on this boot.
+    #[must_use]
+    pub fn restarted(&self) -> Self {
+        Self { machine: self.machine.clone(), began: self.machine.up.load(Ordering::SeqCst) }
+    }
+
+    /// The clocks of a process after a reboot that took no time by the calendar.
+    #[must_use]
+    pub fn rebooted(&self) -> Self {
+        let machine = Machine { boot: format!("{}+", self.machine.boot), up: AtomicU64::new(0), wall: AtomicI64::new(self.wall().0) };
+        Self { machine: Arc::new(machine), began: 0 }
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Moment {
-        Moment(self.nanos.load(Ordering::SeqCst))
+        Moment(self.machine.up.load(Ordering::SeqCst) - self.began)
     }
     fn wall(&self) -> Wall {
-        Wall(1_700_000_000_000 + i64::try_from(self.now().0 / 1_000_000).unwrap_or(0))
+        let up = i64::try_from(self.machine.up.load(Ordering::SeqCst) / 1_000_000).unwrap_or(0);
+        Wall(self.machine.wall.load(Ordering::SeqCst) + up)
+    }
+    fn up(&self) -> Duration {
+        Duration::from_nanos(self.machine.up.load(Ordering::SeqCst))
+    }
+    fn boot(&self) -> Option<&str> {
+        Some(&self.machine.boot)
     }
 }
 

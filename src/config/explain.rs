@@ -2,7 +2,7 @@
 
 use super::errors::Origin;
 use super::tree::{Node, Value};
-use super::walk::properties;
+use super::walk::{items, properties, without_places};
 use crate::model::mask_url;
 use crate::model::plan::Plan;
 use serde_json::Value as Json;
@@ -53,16 +53,23 @@ fn collect(node: &Node, path: &str, schema: &Json, out: &mut Vec<Setting>) {
         let found = node.entries().iter().find(|(k, _)| k == name).map(|(_, n)| n);
         match found {
             Some(node) if properties(schema).is_some() && matches!(node.value, Value::Table(_)) => collect(node, &key, schema, out),
-            Some(node) if TABLES.contains(&key.as_str()) && !node.entries().is_empty() => {
+            Some(node) if items(schema).is_some() && !node.items().is_empty() => {
+                for (i, node) in node.items().iter().enumerate() {
+                    collect(node, &format!("{key}[{i}]"), items(schema).unwrap_or(schema), out);
+                }
+            }
+            Some(node) if TABLES.contains(&role(&key).as_str()) && !node.entries().is_empty() => {
                 for (name, node) in node.entries() {
                     out.push(Setting {
                         key: format!("{key}.{}", toml_key(name)),
-                        value: show(&key, Some(name), node),
+                        value: show(&role(&key), Some(name), node),
                         origin: node.at.clone(),
                     });
                 }
             }
-            Some(node) => out.push(Setting { value: show(&key, None, node), key, origin: node.at.clone() }),
+            Some(node) => out.push(Setting { value: show(&role(&key), None, node), key, origin: node.at.clone() }),
+            // What a table of a list leaves out follows from elsewhere.
+            None if path.contains('[') => {}
             None if properties(schema).is_some() => collect(&Node::table(Origin::Default), &key, schema, out),
             None => {
                 let said = UNSET.iter().find(|(k, _)| *k == key).map(|(_, what)| *what);
@@ -94,6 +101,16 @@ pub(super) fn complete(settings: &mut [Setting], plan: &Plan) {
 
 /// Tables whose entries come from several layers.
 const TABLES: &[&str] = &["request.headers", "request.query", "extract.fields", "extract.types", "auth.header"];
+
+/// What a key is as to its secrets: the headers and the proxy of `[[host]]` are those of `[request]`.
+fn role(key: &str) -> String {
+    let key = without_places(key);
+    match key.as_str() {
+        "host.headers" => "request.headers".into(),
+        "host.proxy" => "request.proxy".into(),
+        _ => key,
+    }
+}
 
 fn may_be_off(schema: &Json) -> bool {
     schema.get("anyOf").and_then(Json::as_array).is_some_and(|any| any.iter().any(|s| s.get("const").is_some_and(|c| c == "off")))

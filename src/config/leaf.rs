@@ -1,6 +1,6 @@
 //! The leaves of a job file: one value each, read with a message of its own and described to the schema.
 
-use crate::model::plan::{AllowNetwork, Extensions, FieldType, LimitKeyKind, OnBad, Scope};
+use crate::model::plan::{AllowNetwork, Extensions, FieldType, LimitKeyKind, OnBad, Scope, Then};
 use crate::model::{Rate, parse_duration, parse_percent, parse_rate, parse_size};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
@@ -215,6 +215,27 @@ impl Leaf for Share {
     }
 }
 
+/// What a thing of the job is called; it may become a file's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Name(pub String);
+
+impl Leaf for Name {
+    fn read(value: &Json) -> Result<Self, String> {
+        let text = String::read(value)?;
+        let fits = text.len() <= 64
+            && text.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+        if fits {
+            Ok(Self(text))
+        } else {
+            Err(format!("{text:?} is no name: up to 64 letters, digits, `.`, `_` and `-`, no mark in front"))
+        }
+    }
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$" })
+    }
+}
+
 /// One text or a list of texts.
 #[derive(Clone, Debug)]
 pub struct Texts(pub Vec<String>);
@@ -259,24 +280,100 @@ fn status(text: &str) -> Result<u16, String> {
     }
 }
 
+fn ranges(value: &Json) -> Result<Vec<(u16, u16)>, String> {
+    one_or_many(value, |item| match item {
+        Json::Number(n) => status(&n.to_string()).map(|s| (s, s)),
+        Json::String(text) => match text.split_once("..") {
+            None => status(text).map(|s| (s, s)),
+            Some((from, to)) => match (status(from)?, status(to.trim_start_matches('='))?) {
+                (from, to) if from <= to => Ok((from, to)),
+                _ => Err(format!("{text:?} ends before it begins")),
+            },
+        },
+        other => Err(wants("statuses like 404 or \"200..299\"", other)),
+    })
+}
+
 impl Leaf for Statuses {
     fn read(value: &Json) -> Result<Self, String> {
-        let ranges = one_or_many(value, |item| match item {
-            Json::Number(n) => status(&n.to_string()).map(|s| (s, s)),
-            Json::String(text) => match text.split_once("..") {
-                None => status(text).map(|s| (s, s)),
-                Some((from, to)) => match (status(from)?, status(to.trim_start_matches('='))?) {
-                    (from, to) if from <= to => Ok((from, to)),
-                    _ => Err(format!("{text:?} ends before it begins")),
-                },
-            },
-            other => Err(wants("statuses like 404 or \"200..299\"", other)),
-        })?;
+        let ranges = ranges(value)?;
         if ranges.is_empty() { Err("no status would be a result: name at least one".into()) } else { Ok(Self(ranges)) }
     }
     fn schema() -> Schema {
         let one = json_schema!({ "anyOf": [{ "type": "integer", "minimum": 200, "maximum": 999 }, { "type": "string", "pattern": "^[0-9]{3}(\\.\\.[0-9]{3})?$" }] });
         json_schema!({ "anyOf": [one, { "type": "array", "items": one, "minItems": 1 }] })
+    }
+}
+
+/// [`Statuses`] that a rule looks for.
+#[derive(Clone, Debug)]
+pub struct StatusRanges(pub Vec<(u16, u16)>);
+
+impl Leaf for StatusRanges {
+    fn read(value: &Json) -> Result<Self, String> {
+        let ranges = ranges(value)?;
+        if ranges.is_empty() { Err("is an empty list: leave it out for every status".into()) } else { Ok(Self(ranges)) }
+    }
+    fn schema() -> Schema {
+        Statuses::schema()
+    }
+}
+
+/// `"x-foo"`, or `{ name = "x-foo", match = "regex" }`.
+#[derive(Clone, Debug)]
+pub struct HeaderRule {
+    /// As written.
+    pub name: String,
+    /// A regex over its value.
+    pub pattern: Option<String>,
+}
+
+impl Leaf for HeaderRule {
+    fn read(value: &Json) -> Result<Self, String> {
+        let text = |key: &str| {
+            let value = value.get(key)?;
+            Some(String::read(value).map_err(|message| format!("{key} {message}")))
+        };
+        match value {
+            Json::String(name) => Ok(Self { name: name.clone(), pattern: None }),
+            Json::Object(_) => match text("name") {
+                Some(name) => Ok(Self { name: name?, pattern: text("match").transpose()? }),
+                None => Err("names no header: write { name = \"x-foo\", match = \"…\" }".into()),
+            },
+            other => Err(wants("a header's name, or { name = \"x-foo\", match = \"…\" }", other)),
+        }
+    }
+    fn schema() -> Schema {
+        let table = json_schema!({
+            "type": "object",
+            "properties": {
+                "name": { "type": "string", "description": "Name of the header." },
+                "match": { "type": "string", "description": "Regex over its value; default: it only has to be there." },
+            },
+            "required": ["name"],
+            "additionalProperties": false,
+        });
+        json_schema!({ "anyOf": [{ "type": "string" }, table] })
+    }
+}
+
+/// A reason of the job's own, in kebab-case.
+#[derive(Clone, Debug)]
+pub struct Code(pub String);
+
+impl Leaf for Code {
+    fn read(value: &Json) -> Result<Self, String> {
+        let text = String::read(value)?;
+        let word = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+        let fits = text.len() <= 64 && text.starts_with(|c: char| c.is_ascii_lowercase()) && text.split('-').all(word);
+        if fits {
+            Ok(Self(text))
+        } else {
+            Err(format!("{text:?} is no reason: up to 64 small letters and digits with dashes between, like \"quota-used-up\""))
+        }
+    }
+    fn schema() -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[a-z][a-z0-9]*(-[a-z0-9]+)*$", "maxLength": 64 })
     }
 }
 
@@ -412,7 +509,11 @@ words!(Duplicates { "skip" => Self::Skip, "fetch" => Self::Fetch } later []);
 words!(OnChange { "stop" => Self::Stop } later ["merge"]);
 words!(Robots { "obey" => Self::Obey, "ignore" => Self::Ignore } later []);
 words!(OnBad { "skip" => Self::Skip, "stop" => Self::Stop } later []);
-words!(LimitKeyKind { "host" => Self::Host, "job" => Self::Job } later ["domain", "credential"]);
+words!(LimitKeyKind { "host" => Self::Host, "domain" => Self::Domain, "credential" => Self::Credential, "job" => Self::Job } later []);
+words!(Then {
+    "accept" => Self::Accept, "retry" => Self::Retry, "limited" => Self::Limited, "skip" => Self::Skip, "stop" => Self::Stop,
+    "end-of-pages" => Self::EndOfPages, "restart-pages" => Self::RestartPages,
+} later ["refresh-auth"]);
 words!(Scope { "page" => Self::Page, "host" => Self::Host, "domain" => Self::Domain, "prefix" => Self::Prefix, "any" => Self::Any } later []);
 words!(Extensions { "pages" => Self::Pages, "any" => Self::Any } later []);
 words!(AllowNetwork { "named" => Self::Named, "public" => Self::Public, "any" => Self::Any } later []);

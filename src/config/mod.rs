@@ -10,6 +10,7 @@ mod build;
 mod errors;
 mod explain;
 mod flags;
+mod hours;
 pub mod leaf;
 mod load;
 pub mod raw;

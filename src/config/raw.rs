@@ -2,9 +2,10 @@
 //! and unknown keys are found against it.
 
 use super::leaf::{
-    Any, Codes, Count, Duplicates, MAX_COUNT, OnChange, OrOff, Pairs, Rates, Robots, Set, Share, Size, Span, Statuses, Texts, Wait,
+    Any, Code, Codes, Count, Duplicates, HeaderRule, MAX_COUNT, Name, OnChange, OrOff, Pairs, Rates, Robots, Set, Share, Size, Span,
+    StatusRanges, Statuses, Texts, Wait,
 };
-use crate::model::plan::{AllowNetwork, Extensions, LimitKeyKind, OnBad, Scope};
+use crate::model::plan::{AllowNetwork, Extensions, Hours, LimitKeyKind, OnBad, Scope, Then};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Deserialize;
@@ -23,8 +24,15 @@ pub struct Job {
     pub auth: Auth,
     /// How fast.
     pub limits: Limits,
+    /// More limits, by method, host and path; a request waits for every one that matches it. `"off"` switches them off.
+    pub limit: Vec<Limit>,
+    /// What differs for some hosts; of several that match the most specific counts. `"off"` switches them off.
+    pub host: Vec<Host>,
     /// What is tried again.
     pub retry: Retry,
+    /// What an answer means that the built-in table would read otherwise; the first that matches counts. `"off"` switches
+    /// them off.
+    pub response: Vec<Response>,
     /// What is read out of each page.
     pub extract: Extract,
     /// Where the rows go.
@@ -127,7 +135,7 @@ pub struct Tls {
     pub ca_file: Set<String>,
 }
 
-/// `[auth]`: exactly one of `bearer`, `basic` and `header`.
+/// `[auth]`: exactly one of `bearer`, `basic`, `header` and `tokens`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Auth {
@@ -139,6 +147,8 @@ pub struct Auth {
     pub basic: Basic,
     /// Headers of its own.
     pub header: Set<Pairs>,
+    /// Several tokens of `Authorization: Bearer`, each with limits of its own.
+    pub tokens: Set<Texts>,
 }
 
 /// `[auth] basic`.
@@ -167,8 +177,96 @@ pub struct Limits {
     pub per_host: Set<Count<1, 10_000>>,
     /// Politeness delay between starts to one host; default 0s, crawls 1s.
     pub delay: Set<Span>,
+    /// Whether the delay is spread, by half to one and a half of it.
+    pub jitter: Set<bool>,
+    /// Whether the rate goes down where the server refuses, and comes back.
+    pub adapt: Set<bool>,
+    /// Share of each quota that is left for others, below 100%.
+    pub reserve: Set<OrOff<Share>>,
+    /// Name of a budget: its rates are shared by every gleaner of this user on this machine.
+    pub budget: Set<OrOff<Name>>,
+    /// An answer that comes later than this still counts as arrived then.
+    pub arrival: Set<OrOff<Wait>>,
+    /// When requests are sent, like `22:00-06:00 Europe/Berlin`; without a zone by this machine's own.
+    pub hours: Set<OrOff<Hours>>,
     /// Longest hold that is waited for; longer ones end the run with 75.
     pub max_wait: Set<Span>,
+}
+
+/// `[[limit]]`; tables of one name are one limit, and the first of them has its rates.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Limit {
+    /// What it is called where it is shown, and what a server's rate headers call it.
+    pub name: Set<Name>,
+    /// Which requests; default: every one.
+    #[serde(rename = "match")]
+    pub matching: LimitMatch,
+    /// Requests in any window, like `30/minute`; of a list all hold at once.
+    pub rate: Set<OrOff<Rates>>,
+    /// What it belongs to.
+    pub key: Set<LimitKeyKind>,
+    /// Requests at once, below each rate's count; default: a hundredth of each, 1 to 20.
+    pub burst: Set<OrOff<Count<1, 1_000_000>>>,
+    /// What one request takes of the rate; default 1.
+    pub weight: Set<Count<1, 4_294_967_295>>,
+    /// Requests of one key between their start and the end of their body at most.
+    pub concurrency: Set<OrOff<Count<1, 10_000>>>,
+}
+
+/// `[[limit]] match`; all that is said has to match.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct LimitMatch {
+    /// A method or several.
+    pub method: Set<Texts>,
+    /// Host name, or a glob over it.
+    pub host: Set<String>,
+    /// Glob over the path: `*` within a segment, `**` across.
+    pub path: Set<String>,
+}
+
+/// `[[host]]`; what it leaves out is as everywhere.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Host {
+    /// Host name, or a glob over it like `*.example.org`.
+    #[serde(rename = "match")]
+    pub matching: Set<String>,
+    /// As `[limits] rate`.
+    pub rate: Set<OrOff<Rates>>,
+    /// As `[limits] burst`.
+    pub burst: Set<Count<1, 1_000_000>>,
+    /// As `[limits] per_host`.
+    pub per_host: Set<Count<1, 10_000>>,
+    /// As `[limits] delay`.
+    pub delay: Set<Span>,
+    /// Hosts of one group are one host to limits, holds, `per_host` and `delay`.
+    pub group: Set<Name>,
+    /// Headers besides those of `[request]`, or in their place; templates, or text with `${env:NAME}`.
+    pub headers: Set<Pairs>,
+    /// As `[request] user_agent`.
+    pub user_agent: Set<String>,
+    /// As `[request] proxy`.
+    pub proxy: Set<OrOff<Texts>>,
+    /// As `[request] robots` and `[crawl] robots`.
+    pub robots: Set<Robots>,
+    /// As `[retry]`.
+    pub retry: HostRetry,
+    /// As `[request] timeout`.
+    pub timeout: Timeout,
+}
+
+/// `[[host]] retry`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct HostRetry {
+    /// Tries in all.
+    pub attempts: Set<Count<1, 1000>>,
+    /// First backoff; it doubles, with full jitter.
+    pub backoff: Set<Span>,
+    /// Largest backoff.
+    pub max_backoff: Set<Span>,
 }
 
 /// `[retry]`.
@@ -191,6 +289,34 @@ pub struct Retry {
     pub final_sweep: Set<bool>,
     /// Without a success for this long, the rest of a host is given up; default 5m, crawls 2h.
     pub host_give_up: Set<Wait>,
+}
+
+/// `[[response]]`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Response {
+    /// Which answers; all that is said has to match.
+    pub when: When,
+    /// What they mean.
+    pub then: Set<Then>,
+    /// Kebab-case reason of the skipped record, or of the attempt.
+    pub reason: Set<Code>,
+}
+
+/// `[[response]] when`; at least one of them.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct When {
+    /// Statuses, as in `[request] accept`.
+    pub status: Set<StatusRanges>,
+    /// A header that is there, or whose value a regex finds something in.
+    pub header: Set<HeaderRule>,
+    /// Regex that finds something in the decoded body.
+    pub body: Set<String>,
+    /// CSS selector that finds something.
+    pub selector: Set<String>,
+    /// jq filter that gives neither `false` nor `null`; one that errs is no match.
+    pub json: Set<String>,
 }
 
 /// `[extract]`.
@@ -302,6 +428,14 @@ pub fn schema_value() -> serde_json::Value {
     settings.inline_subschemas = true;
     let mut schema = settings.into_generator().into_root_schema_for::<Job>().to_value();
     close(&mut schema);
+    let sections = schema.get_mut("properties").and_then(serde_json::Value::as_object_mut).into_iter().flatten();
+    for (_, section) in sections.filter(|(name, _)| SWITCHABLE.contains(&name.as_str())) {
+        let description = section.get("description").cloned();
+        *section = serde_json::json!({ "anyOf": [section.take(), { "const": "off" }] });
+        if let (Some(description), Some(section)) = (description, section.as_object_mut()) {
+            section.insert("description".into(), description);
+        }
+    }
     schema
 }
 
@@ -312,23 +446,17 @@ pub fn schema() -> String {
 }
 
 /// Sections that `"off"` switches off.
-pub(super) const SWITCHABLE: &[&str] = &["auth", "crawl", "pages"];
+pub(super) const SWITCHABLE: &[&str] = &["auth", "crawl", "pages", "limit", "host", "response"];
 
-/// Editors shall mark unknown keys, and know the sections that may be `"off"`.
+/// Editors shall mark unknown keys, in the tables of lists too.
 fn close(schema: &mut serde_json::Value) {
     let Some(object) = schema.as_object_mut() else { return };
     if let Some(properties) = object.get_mut("properties").and_then(serde_json::Value::as_object_mut) {
-        for (name, property) in properties.iter_mut() {
-            close(property);
-            if SWITCHABLE.contains(&name.as_str()) {
-                let description = property.get("description").cloned();
-                *property = serde_json::json!({ "anyOf": [property.take(), { "const": "off" }] });
-                if let (Some(description), Some(property)) = (description, property.as_object_mut()) {
-                    property.insert("description".into(), description);
-                }
-            }
-        }
+        properties.values_mut().for_each(close);
         object.insert("additionalProperties".into(), false.into());
+    }
+    if let Some(items) = object.get_mut("items") {
+        close(items);
     }
     object.remove("default");
 }

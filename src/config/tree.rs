@@ -30,8 +30,11 @@ pub(super) enum Value {
 const MERGED: &[&str] = &["request.timeout", "request.tls", "request.headers", "request.query", "extract.fields", "extract.types"];
 
 /// Of these a higher layer's choice replaces a lower one's.
-const EXCLUSIVE: &[&[&str]] =
-    &[&["input.file", "input.urls"], &["request.body", "request.json", "request.form"], &["auth.bearer", "auth.basic", "auth.header"]];
+const EXCLUSIVE: &[&[&str]] = &[
+    &["input.file", "input.urls"],
+    &["request.body", "request.json", "request.form"],
+    &["auth.bearer", "auth.basic", "auth.header", "auth.tokens"],
+];
 
 impl Node {
     pub(super) fn new(at: Origin, value: Value) -> Self {
@@ -54,9 +57,29 @@ impl Node {
         if let Value::Table(table) = &self.value { table } else { &[] }
     }
 
-    /// The value under a dotted key of plain parts.
+    /// The items of a list, none where it is none.
+    pub(super) fn items(&self) -> &[Self] {
+        if let Value::List(items) = &self.value { items } else { &[] }
+    }
+
+    /// The items of the list under a name, none where it is none.
+    pub(super) fn items_mut(&mut self, name: &str) -> &mut [Self] {
+        let Value::Table(table) = &mut self.value else { return &mut [] };
+        match table.iter_mut().find(|(k, _)| k == name).map(|(_, node)| &mut node.value) {
+            Some(Value::List(items)) => items,
+            _ => &mut [],
+        }
+    }
+
+    /// The value under a dotted key of plain parts; `limit[0].rate` is a key of a list's first table.
     pub(super) fn get(&self, key: &str) -> Option<&Self> {
-        key.split('.').try_fold(self, |node, part| node.entries().iter().find(|(k, _)| k == part).map(|(_, n)| n))
+        key.split('.').try_fold(self, |node, part| {
+            let named = |name: &str| node.entries().iter().find(|(k, _)| k == name).map(|(_, n)| n);
+            named(part).or_else(|| {
+                let (list, place) = part.strip_suffix(']')?.rsplit_once('[')?;
+                named(list)?.items().get(place.parse::<usize>().ok()?)
+            })
+        })
     }
 
     /// Whether a layer above the defaults says something about `key`, other than `"off"`.
@@ -156,11 +179,17 @@ impl Node {
         }
     }
 
-    /// Calls `visit` with the dotted key of each text within.
+    /// Calls `visit` with the dotted key of each text within; a list's texts have the list's key, those of its tables
+    /// their own.
     pub(super) fn each_text(&self, key: &str, visit: &mut dyn FnMut(&str, &Self, &str)) {
         match &self.value {
             Value::Text(text) => visit(key, self, text),
-            Value::List(items) => items.iter().for_each(|node| node.each_text(key, visit)),
+            Value::List(items) => {
+                for (i, node) in items.iter().enumerate() {
+                    let table = matches!(node.value, Value::Table(_));
+                    node.each_text(&if table { format!("{key}[{i}]") } else { key.to_owned() }, visit);
+                }
+            }
             Value::Table(table) => {
                 for (name, node) in table {
                     node.each_text(&if key.is_empty() { name.clone() } else { format!("{key}.{name}") }, visit);

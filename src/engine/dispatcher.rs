@@ -3,21 +3,23 @@
 //! Nothing here waits for one thing: turns, landings, input, the store's replies and signals are served as they come, and
 //! what has to wait lies in the schedule's heap or in the store under its due time.
 
-use crate::clock::{Clock, Moment, SystemClock};
+use crate::clock::{Clock, Moment, Steady, SystemClock};
 use crate::engine::RunError;
+use crate::engine::counting::{Resources, Tokens};
 use crate::engine::extraction::Kit;
 use crate::engine::feeder::{Fed, FeedError};
 use crate::engine::frontier::{Frontier, Reply};
 use crate::engine::hosts::{HostState, Robots};
+use crate::engine::keep::Keeper;
 use crate::engine::request::Builder;
 use crate::engine::run::{Interrupt, Signals, encoder_spec, name_taken, same_name, unknown_columns};
 use crate::engine::tally::Tally;
 use crate::engine::work::{Flight, Item};
 use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, HostWait, Snapshot};
-use crate::limit::Limits;
-use crate::model::plan::{LimitKeyKind, Plan, Scope};
-use crate::model::{HostKey, mask_url, normalise, show_duration};
+use crate::limit::{Hours, Limits};
+use crate::model::plan::{Plan, Scope};
+use crate::model::{mask_url, normalise, show_duration};
 use crate::retry::Neighbours;
 use crate::schedule::{Schedule, Slot};
 use crate::store::encode::Encoder;
@@ -71,6 +73,9 @@ pub(crate) struct Dispatcher {
 
     pub schedule: Schedule<Item>,
     pub limits: Limits,
+    pub keeper: Keeper,
+    /// What stored times are times of.
+    pub calendar: Steady,
     pub neighbours: HashMap<Arc<str>, Neighbours>,
     pub hosts: HashMap<Slot, HostState>,
 
@@ -124,6 +129,13 @@ pub(crate) struct Dispatcher {
     pub deferred_for: Option<String>,
     /// Why some hosts cannot be asked in this run: their proxies are dead, others go on.
     pub no_way: Option<String>,
+    /// When anything may be sent.
+    pub hours: Option<Hours>,
+    pub tokens: Tokens,
+    pub resources: Resources,
+    /// The guard broken on purpose (`GLEANER_TEST_BREAK=count-at-send`): the control that shows that the tests would see it.
+    #[cfg(debug_assertions)]
+    pub counts_at_send: bool,
 }
 
 impl Dispatcher {
@@ -142,7 +154,8 @@ impl Dispatcher {
             if let Some(end) = self.end()? {
                 return Ok(end);
             }
-            let wake = self.wake_at();
+            let save = self.keep_limits(self.clock.now());
+            let wake = self.wake_at().min(save);
             let hungry = self.wants_input();
             tokio::select! {
                 biased;
@@ -174,12 +187,17 @@ impl Dispatcher {
         }
     }
 
-    /// Ends what is in flight; its entries are simply pending. What may have been written to a connection was a request.
-    pub(crate) fn abandon(&mut self) {
+    /// Ends what is in flight; its entries are simply pending, its requests may arrive all the same. What may have been written to
+    /// a connection was a request.
+    pub(super) fn abandon(&mut self) {
         self.tasks.abort_all();
+        let now = self.clock.now();
         for (_, flight) in self.flights.drain() {
             if !flight.landed && flight.stage.may_be_written() {
                 self.tally.sent(&flight.url);
+            }
+            if let Some(permit) = flight.permit {
+                self.limits.lost(permit, now);
             }
         }
         self.in_flight = 0;
@@ -484,7 +502,7 @@ impl Dispatcher {
             .waiting()
             .map(|(slot, key, at)| HostWait {
                 host: key.authority().to_owned(),
-                cause: self.cause(slot, key, now),
+                cause: self.cause(slot, now),
                 wait_ms: if at == Moment::FAR { 0 } else { u64::try_from(at.since(now).as_millis()).unwrap_or(u64::MAX) },
             })
             .take(512)
@@ -506,7 +524,7 @@ impl Dispatcher {
         let due = self.frontier.dues.peek().map(|Reverse((at, _))| *at);
         match (host, due) {
             (Some((slot, key, at)), due) if due.is_none_or(|due| at <= due) => {
-                Some((format!("{} at {}", self.cause(slot, key, now), key.authority()), at))
+                Some((format!("{} at {}", self.cause(slot, now), key.authority()), at))
             }
             (_, due) => due.map(|at| ("wait before a retry".to_owned(), at)),
         }
@@ -517,9 +535,8 @@ impl Dispatcher {
         self.store.account()
     }
 
-    fn cause(&self, slot: Slot, key: &HostKey, now: Moment) -> String {
-        let limit_key = self.limits.key_of(key);
-        if self.limits.held_until(limit_key, now).is_some() {
+    fn cause(&self, slot: Slot, now: Moment) -> String {
+        if self.hosts.get(&slot).is_some_and(|h| self.limits.held_until(&h.claims, now).is_some()) {
             return "hold".into();
         }
         if let Some(Robots::Asking | Robots::Parked { .. }) = self.hosts.get(&slot).map(|h| &h.robots) {
@@ -552,11 +569,6 @@ impl Dispatcher {
                 self.frontier.more |= self.frontier.refill.remove(&slot) | self.frontier.trimmed.remove(&slot);
             }
         }
-    }
-
-    /// One limit for the whole job: asked once for all hosts.
-    pub(crate) fn has_one_limit(&self) -> bool {
-        self.plan.limits.key == LimitKeyKind::Job
     }
 
     pub(crate) fn has_room(&self) -> bool {

@@ -3,10 +3,11 @@
 use crate::clock::{Clock, Moment, Wall};
 use crate::engine::RunError;
 use crate::engine::dispatcher::{BATCH, Dispatcher, IN_MEMORY, LONG_WAIT, PER_HOST, PER_NEW_HOST, store_failed};
-use crate::engine::hosts::{HostState, Robots};
+use crate::engine::hosts::{HostState, Pace, Robots};
 use crate::engine::work::{Flight, Item, SavedState, Work};
 use crate::engine::worker::Facts;
 use crate::events::Event;
+use crate::limit::{About, SaveMark};
 use crate::model::{HostKey, mask_url, normalise};
 use crate::retry::{Breaker, Budget, Judgement};
 use crate::robots::Rules;
@@ -27,10 +28,12 @@ pub(crate) enum Reply {
     Leased(Result<Leased, StoreError>),
     Settled(Result<(), StoreError>),
     /// Whether the operator named the host of an entry that the network policy refused.
-    Named(Box<Flight>, Judgement, Facts, bool),
+    Named(Box<(Flight, Judgement, Facts)>, bool),
     /// What a redirect of a crawl leads to: a new address that is the entry's now, or one that is known.
     Claimed(Box<Work>, Result<Claim, StoreError>),
     Told(Result<(), StoreError>),
+    /// What limits have counted is durable.
+    Kept(SaveMark, Result<(), StoreError>),
 }
 
 /// What is known of the frontier on disk.
@@ -117,7 +120,7 @@ impl Dispatcher {
             per_host: per_host.min(room.max(1)),
             per_new: (room / 2 / new_hosts.max(1)).clamp(1, PER_NEW_HOST),
             sweep: self.frontier.sweep,
-            now: self.clock.wall(),
+            now: self.calendar(),
         };
         self.leasing = true;
         self.frontier.stale = self.settling || self.offering;
@@ -171,6 +174,10 @@ impl Dispatcher {
     pub(super) fn replied(&mut self, reply: Reply) -> Result<(), RunError> {
         match reply {
             Reply::Told(r) => r.map_err(store_failed)?,
+            Reply::Kept(mark, r) => {
+                r.map_err(store_failed)?;
+                self.kept(mark);
+            }
             Reply::Settled(r) => {
                 self.settling = false;
                 match r {
@@ -217,7 +224,7 @@ impl Dispatcher {
                 self.frontier.drained = leased.drained && fresh;
                 self.frontier.sweep_waiting = leased.sweep_waiting;
                 if let Some(due) = leased.next_due {
-                    let at = self.clock.now() + self.clock.wall().until(due) + Duration::from_millis(1);
+                    let at = self.clock.now() + self.calendar().until(due) + Duration::from_millis(1);
                     // A lease at an earlier instant will say it again.
                     if self.frontier.dues.peek().is_none_or(|Reverse((first, _))| *first > at) {
                         self.frontier.dues.push(Reverse((at, None)));
@@ -235,9 +242,10 @@ impl Dispatcher {
                 Claim::Yours => self.requeue(work),
                 Claim::Known { first_row } => self.skip_known(&work, first_row),
             },
-            Reply::Named(flight, judgement, facts, named) => {
+            Reply::Named(asked, named) => {
+                let (flight, judgement, facts) = *asked;
                 let now = self.clock.now();
-                self.settle_named(*flight, judgement, &facts, named, now);
+                self.settle_named(flight, judgement, &facts, named, now);
             }
         }
         Ok(())
@@ -259,7 +267,7 @@ impl Dispatcher {
             return;
         }
         let slot = self.host(&key);
-        let wall = self.clock.wall();
+        let wall = self.calendar();
         if let Some(due) = next_due {
             self.frontier.dues.push(Reverse((self.clock.now() + wall.until(due) + Duration::from_millis(1), Some(slot))));
         } else if more && !entries.is_empty() {
@@ -304,6 +312,7 @@ impl Dispatcher {
             fresh: false,
             named: None,
             ended: None,
+            refused_at: None,
             rows: 0,
         };
         // An entry that the feeder offered names its host.
@@ -327,7 +336,8 @@ impl Dispatcher {
             robots: if self.plan.request.robots { Robots::Unknown } else { Robots::Open },
             breaker: Breaker::new(self.plan.retry.host_give_up),
             budget: Budget::default(),
-            limit_key: self.limits.key_of(key).into(),
+            claims: self.limits.claims(&About { host: key, method: "GET", path: "/robots.txt", token: None }),
+            pace: Pace::new(self.clock.now()),
             robots_tries: (0, None),
         });
         slot

@@ -1,10 +1,12 @@
 //! What the run knows of one host while it has work in memory.
 
 use crate::clock::Moment;
+use crate::limit::Claim;
 use crate::retry::{Breaker, Budget};
 use crate::robots::Rules;
 use crate::store::HostId;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// A host's robots.txt, as far as it is known.
 pub(crate) enum Robots {
@@ -36,10 +38,52 @@ pub(crate) struct HostState {
     /// The operator named it.
     pub named: bool,
     pub robots: Robots,
-    /// Host name or `job`.
-    pub limit_key: Arc<str>,
+    /// What its requests count in, where that depends on the host alone; its robots.txt always.
+    pub claims: Arc<[Claim]>,
+    /// How fast it is asked.
+    pub pace: Pace,
     pub breaker: Breaker,
     pub budget: Budget,
     /// Times its robots.txt was asked in vain, kept while it is asked anew.
     pub robots_tries: (u32, Option<Moment>),
+}
+
+/// How fast a host is asked: a count over the last seconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pace {
+    since: Moment,
+    sent: u32,
+    /// A second, in the span before.
+    before: Option<f64>,
+}
+
+impl Pace {
+    const SPAN: Duration = Duration::from_secs(5);
+
+    pub(crate) fn new(now: Moment) -> Self {
+        Self { since: now, sent: 0, before: None }
+    }
+
+    /// A request goes.
+    pub(crate) fn sent(&mut self, now: Moment) {
+        if now - self.since > Self::SPAN {
+            *self = Self { since: now, sent: 0, before: Some(self.rate(now)) };
+        }
+        self.sent = self.sent.saturating_add(1);
+    }
+
+    /// Nothing goes until then: what comes after is a rate of its own.
+    pub(crate) fn pauses(&mut self, until: Moment) {
+        *self = Self::new(until);
+    }
+
+    /// Requests a second; `None` where nothing was sent.
+    pub(crate) fn measured(&self, now: Moment) -> Option<f64> {
+        let young = now - self.since < Duration::from_secs(1);
+        self.before.filter(|_| young).or_else(|| (self.sent > 0).then(|| self.rate(now)))
+    }
+
+    fn rate(&self, now: Moment) -> f64 {
+        f64::from(self.sent) / (now - self.since).as_secs_f64().max(0.02)
+    }
 }

@@ -4,12 +4,16 @@
 //! asks schedule, limits and robots whose turn it is, workers send one attempt each, extraction turns answers into rows,
 //! and the store settles rows, fates and discovered addresses together.
 
+mod counting;
 mod dispatcher;
 mod error;
 mod extraction;
 mod feeder;
 mod frontier;
 mod hosts;
+mod keep;
+#[cfg(test)]
+mod keep_tests;
 mod request;
 mod robots;
 mod run;

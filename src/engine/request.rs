@@ -1,5 +1,6 @@
 //! From an entry to the request on the wire.
 
+use crate::engine::work::Work;
 use crate::fetch;
 use crate::model::plan::{AuthKind, BodyPlan, HeaderValue as PlanHeader, Plan, UserAgent};
 use crate::model::{Columns, FetchKey, canonical};
@@ -115,6 +116,15 @@ impl Builder {
         Ok(FetchKey::new(self.method.as_str(), &canonical(target), &extra))
     }
 
+    /// Whether the next request of an entry carries a secret of `[auth]`.
+    pub(crate) fn signs(&self, work: &Work) -> bool {
+        self.plan.auth.is_some()
+            && match &work.hop {
+                Some(hop) => hop.same_origin && self.trusted(&hop.url),
+                None => work.next.origin() == work.target.origin() && self.trusted(&work.next),
+            }
+    }
+
     /// The first hop of an entry or of one of its pages. `same_origin`: the page is of the entry's own origin.
     pub(crate) fn first(&self, url: Url, same_origin: bool) -> Hop {
         Hop { url, method: self.method.clone(), body: true, same_origin, seen: Vec::new() }
@@ -127,6 +137,7 @@ impl Builder {
         hop: &Hop,
         columns: &Columns,
         page: &PageParts,
+        token: usize,
         identity: bool,
         named: bool,
     ) -> Result<fetch::Request, String> {
@@ -168,7 +179,7 @@ impl Builder {
         if hop.same_origin {
             sign_by_userinfo(&hop.url, &mut headers);
             if self.trusted(&hop.url) {
-                self.sign(&mut headers)?;
+                self.sign(token, &mut headers)?;
             }
         }
         Ok(fetch::Request {
@@ -232,7 +243,7 @@ impl Builder {
         })
     }
 
-    fn sign(&self, headers: &mut HeaderMap) -> Result<(), String> {
+    fn sign(&self, token: usize, headers: &mut HeaderMap) -> Result<(), String> {
         let bad = || "the secret of [auth] holds a character that no header may carry".to_owned();
         match self.plan.auth.as_ref().map(|a| &a.kind) {
             None => {}
@@ -240,7 +251,7 @@ impl Builder {
                 headers.insert(AUTHORIZATION, sensitive(&format!("Bearer {}", token.reveal())).ok_or_else(bad)?);
             }
             Some(AuthKind::Tokens(list)) => {
-                if let Some(token) = list.first() {
+                if let Some(token) = list.get(token) {
                     headers.insert(AUTHORIZATION, sensitive(&format!("Bearer {}", token.reveal())).ok_or_else(bad)?);
                 }
             }

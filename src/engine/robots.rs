@@ -8,8 +8,9 @@ use crate::engine::turns::ROBOTS;
 use crate::engine::work::{Flight, Item, RobotsWork};
 use crate::engine::worker::Facts;
 use crate::events::Event;
+use crate::limit::Refusal;
 use crate::model::{HostKey, Outcome, show_duration};
-use crate::retry::{self, Judgement};
+use crate::retry::{self, Judgement, WaitFrom};
 use crate::robots::{self, RobotsVerdict};
 use crate::schedule::Slot;
 use crate::store::StoredRobots;
@@ -27,10 +28,23 @@ impl Dispatcher {
         let method = http::Method::GET;
         let judgement = retry::classify(outcome, &self.shop.ctx(wall, &robots_work.url, &method));
         if let Judgement::Refused { asked, from, .. } = &judgement {
-            let change = self.limits.refused(&flight.limit_key, now, flight.started, *asked, unit(self.seed, 0, robots_work.hops));
-            self.held(&flight.limit_key.clone(), &change, facts.status.unwrap_or(0), from.as_str());
+            if let Some(claim) = self.refused_claim(&flight.claims, flight.url.path(), facts.resource.as_deref()) {
+                let (measured, jitter) = (self.measured(&flight.url, now), unit(self.seed, 0, robots_work.hops));
+                let refusal = Refusal {
+                    now,
+                    sent_at: flight.started,
+                    asked: *asked,
+                    grows: *from == WaitFrom::Backoff,
+                    jitter,
+                    measured,
+                    own: false,
+                };
+                let change = self.limits.refused(&claim, refusal);
+                self.pauses(&flight.url, change.until);
+                self.held(&claim, &change, facts.status.unwrap_or(0), from.as_str());
+            }
         } else if facts.status.is_some() {
-            self.limits.succeeded(&flight.limit_key, flight.started, now);
+            self.limits.succeeded(&flight.claims, flight.started);
             self.unblock();
         }
         if robots_work.probe {
@@ -84,7 +98,7 @@ impl Dispatcher {
                         slot,
                         url: flight.url.clone(),
                         permit: None,
-                        limit_key: flight.limit_key.clone(),
+                        claims: flight.claims.clone(),
                         ..flight
                     };
                     if self.asks_whether_named(&own, &judgement) {
@@ -102,7 +116,7 @@ impl Dispatcher {
             h.robots = robots;
             h.robots_tries = (0, None);
             if let Some(id) = h.id {
-                let stored = StoredRobots { verdict: verdict.to_owned(), body, until: self.clock.wall().plus(ROBOTS_FOR) };
+                let stored = StoredRobots { verdict: verdict.to_owned(), body, until: self.calendar().plus(ROBOTS_FOR) };
                 let store = self.store.clone();
                 self.replies.push(Box::pin(async move { Reply::Told(store.put_host(id, stored).await) }));
             }

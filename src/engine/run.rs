@@ -2,11 +2,13 @@
 
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::engine::RunError;
+use crate::engine::counting::{Resources, Tokens};
 use crate::engine::dispatcher::{Dispatcher, End, store_failed};
 use crate::engine::error::exit_code;
 use crate::engine::extraction::{self, Kit};
 use crate::engine::feeder::{Fed, Feeder};
 use crate::engine::frontier::{DUPLICATES_DIFFER, Frontier};
+use crate::engine::keep::Keeper;
 use crate::engine::request::Builder;
 use crate::engine::tally::Tally;
 use crate::engine::worker::{Landing, Shop};
@@ -14,7 +16,7 @@ use crate::events::{Account, Event, Events, Snapshot, Stats};
 use crate::extract::{CrawlScope, Extractor};
 use crate::fetch::{Fetcher, SetupError};
 use crate::input::InputError;
-use crate::limit::Limits;
+use crate::limit::{Hours, Limits};
 use crate::model::Template;
 use crate::model::plan::{BodyPlan, HeaderValue, InputSource, Plan, StatePlace};
 use crate::schedule::Schedule;
@@ -64,7 +66,11 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     let fetcher = Fetcher::new(&plan.request, &plan.network, shared.clone()).map_err(|e| setup_failed(&e))?;
     let most = plan.limits.workers.min(fetcher.budget()).max(1);
 
-    let (store, opened) = open_store(&plan, &extractor, options.fresh, shared.clone()).await?;
+    let mut limits = Limits::new(&plan.limits, &plan.hosts);
+    // Of a throwaway state nothing is there to be read again.
+    let kept = plan.state != StatePlace::Throwaway;
+    let reserved = kept.then(|| Keeper::reserve(&mut limits)).filter(|n| *n > 0);
+    let (store, opened) = open_store(&plan, &extractor, options.fresh, reserved, shared.clone()).await?;
     for notice in &opened.notices {
         events.notice(notice.clone());
     }
@@ -100,16 +106,16 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     });
 
     let (fed, input_done) = start_feeder(&plan, &builder, &opened, &events)?;
-    let mut limits = Limits::new(&plan.limits);
-    let (now, wall) = (clock.now(), clock.wall());
+    let (now, calendar) = (clock.now(), opened.calendar.clone());
     for (key, until) in &opened.holds {
-        if *until > wall {
-            limits.restore_hold(key, now + wall.until(*until));
-        }
+        limits.restore_hold(key, now + calendar.at(clock.up()).until(*until));
     }
+    let keeper = Keeper::restore(&mut limits, &opened, now);
     let mut dispatcher = Dispatcher {
         schedule: Schedule::new(plan.limits.per_host, plan.limits.delay),
         limits,
+        keeper,
+        calendar,
         neighbours: HashMap::new(),
         hosts: HashMap::new(),
         flights: HashMap::new(),
@@ -158,7 +164,12 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         defer: None,
         deferred_for: None,
         no_way: None,
-        seed: options.seed.unwrap_or_else(|| u64::from_ne_bytes(wall.0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40),
+        hours: plan.limits.hours.as_ref().map(Hours::new),
+        tokens: Tokens::new(plan.auth.as_ref()),
+        resources: Resources::default(),
+        #[cfg(debug_assertions)]
+        counts_at_send: std::env::var_os("GLEANER_TEST_BREAK").is_some_and(|b| b == "count-at-send"),
+        seed: options.seed.unwrap_or_else(|| u64::from_ne_bytes(clock.wall().0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40),
         plan: plan.clone(),
         builder,
         kit,
@@ -237,9 +248,12 @@ pub(crate) fn unknown_columns(plan: &Plan, columns: &[String], sampled: bool) ->
     }
     let r = &plan.request;
     let mut templates: Vec<(String, &Template)> = r.query.iter().map(|(name, t)| (format!("request.query.{name}"), t)).collect();
-    for (name, value) in &r.headers {
-        if let HeaderValue::Text(t) = value {
-            templates.push((format!("request.headers.{name}"), t));
+    let of_hosts = plan.hosts.iter().enumerate().map(|(i, h)| (format!("host[{i}]"), &h.headers));
+    for (section, headers) in std::iter::once(("request".to_owned(), &r.headers)).chain(of_hosts) {
+        for (name, value) in headers {
+            if let HeaderValue::Text(t) = value {
+                templates.push((format!("{section}.headers.{name}"), t));
+            }
         }
     }
     match &r.body {
@@ -314,7 +328,13 @@ fn restore_encoder(plan: &Plan, kit: &Kit, opened: &Opened) {
     }
 }
 
-async fn open_store(plan: &Arc<Plan>, extractor: &Extractor, fresh: bool, clock: Arc<dyn Clock>) -> Result<(Store, Opened), RunError> {
+async fn open_store(
+    plan: &Arc<Plan>,
+    extractor: &Extractor,
+    fresh: bool,
+    reserved: Option<u32>,
+    clock: Arc<dyn Clock>,
+) -> Result<(Store, Opened), RunError> {
     let config = StoreConfig {
         dir: match &plan.state {
             StatePlace::Folder(dir) => Some(dir.clone()),
@@ -328,6 +348,7 @@ async fn open_store(plan: &Arc<Plan>, extractor: &Extractor, fresh: bool, clock:
         encoder: encoder_spec(plan, extractor),
         depth: plan.crawl.as_ref().and_then(|c| c.depth),
         fresh,
+        reserved,
         stdout: None,
     };
     let opened = tokio::task::spawn_blocking(move || store::open(config, clock)).await;
@@ -406,6 +427,7 @@ async fn finish(d: &mut Dispatcher, store: &Store, ended: Result<End, RunError>,
         Ok(end) => (end, None),
         Err(e) => (End { finish: FAILED.into(), done: false }, Some(e)),
     };
+    let kept = d.keep_limits_for_good().await;
     let committed = store.commit().await;
     let (account, by_reason) = match &committed {
         Ok(account) => {
@@ -415,7 +437,7 @@ async fn finish(d: &mut Dispatcher, store: &Store, ended: Result<End, RunError>,
         Err(_) => (*store.committed().borrow(), durable_reasons(&d.plan)),
     };
     let stats = stats(d, end.finish, account, by_reason);
-    let failed = failed.or_else(|| committed.err().map(store_failed));
+    let failed = failed.or(kept.err()).or_else(|| committed.err().map(store_failed));
     if failed.is_none() {
         tell_of_cut(d, store.cut());
         if d.duplicates_differ {

@@ -9,10 +9,13 @@ use crate::engine::work::{Flight, Item, Work};
 use crate::engine::worker::{Facts, Landing};
 use crate::events::Event;
 use crate::extract::{ExtractFailure, PageStep};
+use crate::limit::{Claim, Refusal};
+use crate::model::plan::LimitKeyKind;
 use crate::model::{Class, HostKey, Reason, SkippedRecord, mask_url, show_duration};
-use crate::retry::{self, Change, Follow, Judgement, Reach, Repeat, Tried, Trouble, Verdict, Whose};
+use crate::retry::{self, Change, Follow, Judgement, Reach, Repeat, Tried, Trouble, Verdict, WaitFrom, Whose};
 use crate::schedule::Slot;
 use crate::store::{Lease, Settle};
+use std::sync::Arc;
 use std::time::Duration;
 use url::Url;
 
@@ -24,9 +27,7 @@ impl Dispatcher {
     pub(crate) fn land(&mut self, landing: Landing, now: Moment) {
         match landing {
             Landing::Headers(id, at) => {
-                if let Some(f) = self.flights.get_mut(&id)
-                    && let Some(permit) = f.permit.take()
-                {
+                if let Some(permit) = self.flights.get_mut(&id).and_then(|f| f.permit.as_mut()) {
                     self.limits.arrived(permit, at);
                     self.unblock();
                 }
@@ -90,9 +91,12 @@ impl Dispatcher {
         flight.landed = true;
         self.in_flight = self.in_flight.saturating_sub(1);
         self.schedule.landed(flight.slot);
-        if let Some(permit) = flight.permit.take() {
+        if let Some(mut permit) = flight.permit.take() {
             match facts.headers_at {
-                Some(at) => self.limits.arrived(permit, at),
+                Some(at) => {
+                    self.limits.arrived(&mut permit, at);
+                    self.limits.done(permit);
+                }
                 None if facts.unsent => self.limits.unsent(permit),
                 None => self.limits.lost(permit, now),
             }
@@ -102,6 +106,9 @@ impl Dispatcher {
             self.tally.sent(&flight.url);
         }
         self.tally.bytes += facts.wire_bytes;
+        if !facts.quotas.is_empty() {
+            self.told_quotas(flight, &facts.quotas, now);
+        }
         if let Item::Entry(work) = &flight.item {
             self.reached(flight.slot, work.lease.entry.0, facts.reach, now);
         }
@@ -150,11 +157,10 @@ impl Dispatcher {
 
     /// An answer that is no refusal: the key's hold and the neighbours hear of it.
     fn not_refused(&mut self, flight: &Flight) {
-        let now = self.clock.now();
-        self.limits.succeeded(&flight.limit_key, flight.started, now);
+        self.limits.succeeded(&flight.claims, flight.started);
         self.unblock();
         if let Item::Entry(work) = &flight.item
-            && let Some(n) = self.neighbours.get_mut(&flight.limit_key)
+            && let Some(n) = flight.claims.first().and_then(|c| self.neighbours.get_mut(&c.key))
         {
             n.succeeded(work.lease.entry.0, flight.started);
         }
@@ -188,25 +194,30 @@ impl Dispatcher {
             Judgement::Accept => "ok".into(),
         };
         self.tell(&flight, &said, facts);
-        let Flight { item, limit_key, started, started_wall, .. } = flight;
+        let refused = matches!(&judgement, Judgement::Refused { .. });
+        if !refused && facts.status.is_some() {
+            self.not_refused(&flight);
+        }
+        let Flight { item, claims, token, started, started_wall, url, .. } = flight;
         let Item::Entry(mut work) = item else { return };
-        let whose = if let Judgement::Refused { .. } = &judgement {
-            self.neighbours.entry(limit_key.clone()).or_default().refused(work.lease.entry.0, now)
+        if facts.status == Some(401) && token.is_some_and(|t| self.tokens.drop_one(t)) {
+            self.token_dropped(token);
+            work.hop = None;
+            self.requeue(work);
+            return;
+        }
+        let base = claims.first().map_or_else(|| "".into(), |c| Arc::clone(&c.key));
+        let whose = if refused {
+            work.refused_at = Some(Arc::clone(&base));
+            self.neighbours.entry(base).or_default().refused(work.lease.entry.0, now)
         } else {
-            if facts.status.is_some() {
-                self.limits.succeeded(&limit_key, started, now);
-                self.unblock();
-                if let Some(n) = self.neighbours.get_mut(&limit_key) {
-                    n.succeeded(work.lease.entry.0, started);
-                }
-            }
             Whose::Key
         };
         if let Judgement::Trouble(t) = &judgement {
             self.feel_shortage(&t.reason, started, now);
         }
         let refused = match &judgement {
-            Judgement::Refused { asked, from, .. } => Some((*asked, from.as_str())),
+            Judgement::Refused { asked, from, .. } => Some((*asked, *from)),
             _ => None,
         };
         let tried = self.tried(&work, started, started_wall, facts, whose);
@@ -216,12 +227,20 @@ impl Dispatcher {
         self.tell_of_proxies(now);
         // A 429 holds its key even where the entry itself is given up; a refusal that is no longer believed does not.
         let believed = matches!(verdict, Verdict::Hold { .. }) || facts.status == Some(429);
-        if let Some((asked, from)) = refused.filter(|_| believed) {
-            let change = self.limits.refused(&limit_key, now, started, asked, tried.unit);
-            self.held(&limit_key, &change, facts.status.unwrap_or(0), from);
-            let refused_for = self.limits.refused_for(&limit_key, now);
+        if let Some((asked, from)) = refused.filter(|_| believed)
+            && let Some(claim) = self.refused_claim(&claims, url.path(), facts.resource.as_deref())
+        {
+            let measured = self.measured(&url, now);
+            let own = whose == Whose::Own;
+            let change = self.limits.refused(
+                &claim,
+                Refusal { now, sent_at: started, asked, grows: from == WaitFrom::Backoff, jitter: tried.unit, measured, own },
+            );
+            self.pauses(&url, change.until);
+            self.held(&claim, &change, facts.status.unwrap_or(0), from.as_str());
+            let refused_for = self.limits.refused_for(&claim, now);
             if refused_for > self.plan.limits.max_wait {
-                self.defer = Some(format!("{limit_key} has refused everything for {}", crate::model::show_duration(refused_for)));
+                self.defer = Some(format!("{} has refused everything for {}", claim.key, crate::model::show_duration(refused_for)));
             }
         }
         match verdict {
@@ -248,7 +267,7 @@ impl Dispatcher {
                     self.requeue(work);
                 } else {
                     self.tally.waits("backoff", now, after);
-                    let due = self.clock.wall().plus(after + Duration::from_millis(1));
+                    let due = self.calendar().plus(after + Duration::from_millis(1));
                     // The store has it under the host of its listed address.
                     let at = self.schedule.find(&HostKey::of(&work.target));
                     self.frontier.dues.push(std::cmp::Reverse((now + after + Duration::from_millis(2), at)));
@@ -292,21 +311,45 @@ impl Dispatcher {
     }
 
     /// A key is held: told once an event, kept in the state.
-    pub(super) fn held(&mut self, key: &str, change: &crate::limit::HoldChange, status: u16, from: &'static str) {
-        let until = self.clock.wall().plus(change.wait);
+    pub(super) fn held(&mut self, claim: &Claim, change: &crate::limit::HoldChange, status: u16, from: &'static str) {
         if change.new_event {
             let now = self.clock.now();
             self.tally.waits("hold", now, change.wait);
             self.events.emit(&Event::HoldBegan {
-                key: key.to_owned(),
-                until,
+                key: match self.limits.name(claim.limit) {
+                    Some(name) => format!("{} ({name})", claim.key),
+                    None => claim.key.to_string(),
+                },
+                until: self.clock.wall().plus(change.wait),
                 wait_ms: u64::try_from(change.wait.as_millis()).unwrap_or(u64::MAX),
                 status,
                 from,
             });
         }
-        let (store, key) = (self.store.clone(), key.to_owned());
+        let (store, key, until) = (self.store.clone(), self.limits.stored_key(claim), self.calendar().plus(change.wait));
         self.replies.push(Box::pin(async move { Reply::Told(store.hold(&key, until).await) }));
+    }
+
+    /// How fast a host is asked, where its key is the host's own.
+    pub(super) fn measured(&self, url: &Url, now: Moment) -> Option<f64> {
+        if self.plan.limits.key != LimitKeyKind::Host {
+            return None;
+        }
+        let slot = self.schedule.find(&HostKey::of(url))?;
+        self.hosts.get(&slot)?.pace.measured(now)
+    }
+
+    pub(super) fn pauses(&mut self, url: &Url, until: Moment) {
+        if let Some(h) = self.schedule.find(&HostKey::of(url)).and_then(|slot| self.hosts.get_mut(&slot)) {
+            h.pace.pauses(until);
+        }
+    }
+
+    fn token_dropped(&self, token: Option<usize>) {
+        let n = token.map_or(0, |t| t + 1);
+        self.events.warn("token-dropped", || {
+            format!("token {n} of [auth] tokens was refused with 401: it is not used any more, the others go on")
+        });
     }
 
     /// A proxy that fails rests: told by its host and port, once. What goes through it waits, uncharged.
@@ -430,7 +473,7 @@ impl Dispatcher {
         let (store, key) = (self.store.clone(), HostKey::of(&flight.url));
         self.replies.push(Box::pin(async move {
             let named = store.host_named(&key).await.unwrap_or(false);
-            Reply::Named(Box::new(flight), judgement, facts, named)
+            Reply::Named(Box::new((flight, judgement, facts)), named)
         }));
     }
 
@@ -487,7 +530,7 @@ impl Dispatcher {
             self.settles.push(Settle::Result { entry, rows: parsed.rows, discovered: parsed.discovered });
             self.fetched += 1;
             self.results += 1;
-            self.fate(&work.lease, work.target.host_str().unwrap_or_default(), "result", rows, None);
+            self.fate(&work.lease, work.refused_at.as_ref(), work.target.host_str().unwrap_or_default(), "result", rows, None);
         }
     }
 
@@ -553,7 +596,7 @@ impl Dispatcher {
         }
         let code = reason.code();
         self.settles.push(Settle::Skipped { entry: work.lease.entry, record: bytes, reason, state: Some(work.state()) });
-        self.fate(&work.lease, work.target.host_str().unwrap_or_default(), &code, 0, Some(message));
+        self.fate(&work.lease, work.refused_at.as_ref(), work.target.host_str().unwrap_or_default(), &code, 0, Some(message));
     }
 
     /// The masked address of the page that a paged entry stands at, where that is not its own.
@@ -582,15 +625,14 @@ impl Dispatcher {
         }
         let code = reason.code();
         self.settles.push(Settle::Skipped { entry: lease.entry, record: bytes, reason, state: None });
-        self.fate(lease, "", &code, 0, Some(message));
+        self.fate(lease, None, "", &code, 0, Some(message));
     }
 
     /// `skipped`: why, where it was.
-    fn fate(&mut self, lease: &Lease, host: &str, fate: &str, rows: u64, skipped: Option<&str>) {
+    fn fate(&mut self, lease: &Lease, refused_at: Option<&Arc<str>>, host: &str, fate: &str, rows: u64, skipped: Option<&str>) {
         self.pending = self.pending.saturating_sub(1);
         self.tally.ended(skipped.is_some());
-        let key = if self.has_one_limit() { "job" } else { host };
-        if let Some(n) = self.neighbours.get_mut(key) {
+        if let Some(n) = refused_at.and_then(|key| self.neighbours.get_mut(key)) {
             n.settled(lease.entry.0);
         }
         if self.neighbours.len() > NEIGHBOURS {

@@ -1,6 +1,7 @@
 //! Whose turn it is: schedule, robots, breaker, budget and limits asked together, and the request sent.
 
 use crate::clock::{Clock, Moment};
+use crate::engine::counting::{Admitted, Counter, words};
 use crate::engine::dispatcher::Dispatcher;
 use crate::engine::hosts::{HostState, Robots};
 use crate::engine::request::PageParts;
@@ -8,7 +9,7 @@ use crate::engine::work::{Flight, Item, RobotsWork, Work};
 use crate::engine::worker::{ForParse, robots_url};
 use crate::events::{Event, Events};
 use crate::fetch::{Fetcher, ProxyRest, Stage};
-use crate::limit::{Limits, Permit, Verdict, Why};
+use crate::limit::{Claim, Verdict, Why};
 use crate::model::plan::Plan;
 use crate::model::{HostKey, Reason};
 use crate::retry::State;
@@ -36,20 +37,46 @@ impl Dispatcher {
                 return;
             }
             let now = self.clock.now();
-            if self.has_one_limit() {
-                let verdict = self.limits.next_at("job", now);
+            if self.limits.is_one() {
+                let job = [Claim { limit: 0, key: "job".into(), weight: 1 }];
+                let verdict = self.limits.next_at(&job, now);
                 if verdict.at > now {
                     self.next_turn = verdict.at;
-                    tell_of_wait(&self.events, &mut self.waits_told, "job", verdict, now);
-                    self.waits_on = Some(words(verdict.why, "job"));
+                    self.keeper.waited_for |= verdict.why == Why::Save;
+                    let what = words(&self.limits, verdict, &job);
+                    tell_of_wait(&self.events, &mut self.waits_told, &job, verdict, &what, now);
+                    self.waits_on = Some(what);
                     return;
                 }
+            }
+            if let Some(wait) = self.hours.as_ref().and_then(|h| h.opens_in(self.clock.wall())) {
+                self.next_turn = now + wait;
+                self.waits_on = Some("the hours of [limits] hours".into());
+                return;
             }
             if self.defer.is_some() {
                 return;
             }
-            let Self { schedule, limits, hosts, plan, waits_on, waits_told, events, blocked, shop, defer, no_way, .. } = self;
-            let mut permit = None;
+            let Self {
+                schedule,
+                limits,
+                hosts,
+                plan,
+                waits_on,
+                waits_told,
+                events,
+                blocked,
+                keeper,
+                shop,
+                defer,
+                no_way,
+                builder,
+                tokens,
+                resources,
+                ..
+            } = self;
+            let mut counter = Counter { limits, builder, tokens, resources };
+            let mut admitted = None;
             let turn = schedule.turn(now, |slot, key, item, alone| {
                 let Some(host) = hosts.get_mut(&slot) else { return Gate::Blocked };
                 let wanted = wanted(plan, host, item, alone, now);
@@ -76,12 +103,21 @@ impl Dispatcher {
                         return Gate::Blocked;
                     }
                 }
-                let limit_key = host.limit_key.clone();
-                let held_back = admit(limits, &limit_key, key, now, &mut permit, waits_on, blocked);
-                if let Some(Gate::At(_)) = held_back {
-                    tell_of_wait(events, waits_told, &limit_key, limits.next_at(&limit_key, now), now);
+                match counter.admit(host, key, item, wanted == Gate::Instead, now) {
+                    Ok(a) => {
+                        host.pace.sent(now);
+                        admitted = Some(a);
+                        wanted
+                    }
+                    Err((verdict, claims)) => {
+                        let what = words(counter.limits, verdict, &claims);
+                        tell_of_wait(events, waits_told, &claims, verdict, &what, now);
+                        *waits_on = Some(what);
+                        *blocked |= verdict.at == Moment::FAR;
+                        keeper.waited_for |= verdict.why == Why::Save;
+                        Gate::At(verdict.at)
+                    }
                 }
-                held_back.unwrap_or(wanted)
             });
             match turn {
                 Turn::Wait(at) => {
@@ -92,18 +128,18 @@ impl Dispatcher {
                     self.has_turn(slot);
                     self.dropped(slot, item, now);
                 }
-                Turn::Instead(slot) => self.ask_robots(slot, permit, now),
-                Turn::Send(slot, Item::Robots(robots)) => self.send_robots(slot, robots, permit, now),
+                Turn::Instead(slot) => self.ask_robots(slot, admitted, now),
+                Turn::Send(slot, Item::Robots(robots)) => self.send_robots(slot, robots, admitted, now),
                 Turn::Send(slot, Item::Entry(work)) => {
                     self.waits_on = None;
                     self.has_turn(slot);
-                    self.send_entry(slot, work, permit, now);
+                    self.send_entry(slot, work, admitted, now);
                 }
             }
         }
     }
 
-    fn send_entry(&mut self, slot: Slot, mut work: Box<Work>, permit: Option<Permit>, now: Moment) {
+    fn send_entry(&mut self, slot: Slot, mut work: Box<Work>, admitted: Option<Admitted>, now: Moment) {
         let is_try = work.hop.is_none();
         let mut parts = PageParts::default();
         let mut first = None;
@@ -118,16 +154,17 @@ impl Dispatcher {
             work.hop = Some(self.builder.first(url, same));
             work.began = Some((now, self.clock.wall()));
         }
+        let token = admitted.as_ref().and_then(|a| a.token).unwrap_or(0);
         let named = work.named.unwrap_or_else(|| self.hosts.get(&slot).is_some_and(|h| h.named));
         let Some(hop) = &work.hop else { return };
-        let request = match self.builder.request(hop, &work.lease.columns, &parts, work.identity, named) {
+        let request = match self.builder.request(hop, &work.lease.columns, &parts, token, work.identity, named) {
             Ok(mut r) => {
                 r.fresh |= work.fresh;
                 r
             }
             Err(message) => {
-                if let Some(p) = permit {
-                    self.limits.unsent(p);
+                if let Some(a) = admitted {
+                    self.limits.unsent(a.permit);
                 }
                 self.schedule.landed(slot);
                 self.skip(&work, Reason::BadInput, None, &message, None);
@@ -150,12 +187,12 @@ impl Dispatcher {
         // Links beyond the depth too: the store keeps them for a run that goes deeper.
         let links = self.plan.crawl.is_some();
         let parse = ForParse { lease: work.lease.clone(), attempts: work.tries.charged + 1, page: work.page.clone(), links };
-        let flight = self.fly(Item::Entry(work), slot, permit, (url, request.stage.clone()), now);
+        let flight = self.fly(Item::Entry(work), slot, admitted, (url, request.stage.clone()), now);
         self.tasks.spawn(self.shop.clone().entry(flight, request, parse));
     }
 
     /// Asks for the robots.txt of a host; its entries wait meanwhile.
-    fn ask_robots(&mut self, slot: Slot, permit: Option<Permit>, now: Moment) {
+    fn ask_robots(&mut self, slot: Slot, admitted: Option<Admitted>, now: Moment) {
         let Some(key) = self.schedule.key(slot).cloned() else { return };
         let url = if let Ok(u) = url::Url::parse(key.as_str()) {
             robots_url(&u)
@@ -163,8 +200,8 @@ impl Dispatcher {
             if let Some(h) = self.hosts.get_mut(&slot) {
                 h.robots = Robots::Open;
             }
-            if let Some(p) = permit {
-                self.limits.unsent(p);
+            if let Some(a) = admitted {
+                self.limits.unsent(a.permit);
             }
             self.schedule.landed(slot);
             return;
@@ -182,24 +219,34 @@ impl Dispatcher {
             }
             probes
         });
-        self.send_robots(slot, Box::new(RobotsWork { of: key, url, hops: 0, probe }), permit, now);
+        self.send_robots(slot, Box::new(RobotsWork { of: key, url, hops: 0, probe }), admitted, now);
     }
 
-    fn send_robots(&mut self, slot: Slot, robots: Box<RobotsWork>, permit: Option<Permit>, now: Moment) {
+    fn send_robots(&mut self, slot: Slot, robots: Box<RobotsWork>, admitted: Option<Admitted>, now: Moment) {
         let named = self.hosts.get(&slot).is_some_and(|h| h.named);
         let request = self.builder.robots(robots.url.clone(), named);
         let url = robots.url.clone();
-        let flight = self.fly(Item::Robots(robots), slot, permit, (url, request.stage.clone()), now);
+        let flight = self.fly(Item::Robots(robots), slot, admitted, (url, request.stage.clone()), now);
         self.tasks.spawn(self.shop.clone().robots(flight, request));
     }
 
-    fn fly(&mut self, item: Item, slot: Slot, permit: Option<Permit>, (url, stage): (url::Url, Stage), now: Moment) -> u64 {
-        let limit_key = self.hosts.get(&slot).map_or_else(|| Arc::from(""), |h| h.limit_key.clone());
+    fn fly(&mut self, item: Item, slot: Slot, admitted: Option<Admitted>, (url, stage): (url::Url, Stage), now: Moment) -> u64 {
+        let (permit, claims, token) = match admitted {
+            #[cfg(debug_assertions)]
+            Some(mut a) if self.counts_at_send => {
+                self.limits.arrived(&mut a.permit, now);
+                (Some(a.permit), a.claims, a.token)
+            }
+            Some(a) => (Some(a.permit), a.claims, a.token),
+            None => (None, Arc::from([]), None),
+        };
         let id = self.next_flight;
         self.next_flight += 1;
         self.in_flight += 1;
-        self.flights
-            .insert(id, Flight { item, slot, limit_key, permit, started: now, started_wall: self.clock.wall(), url, stage, landed: false });
+        self.flights.insert(
+            id,
+            Flight { item, slot, claims, token, permit, started: now, started_wall: self.clock.wall(), url, stage, landed: false },
+        );
         id
     }
 
@@ -289,32 +336,12 @@ fn proxies(fetcher: &Fetcher, item: &Item, max_wait: Duration) -> Way {
     }
 }
 
-/// Asks the limits; `None`: go.
-fn admit(
-    limits: &mut Limits,
-    limit_key: &str,
-    key: &HostKey,
-    now: Moment,
-    permit: &mut Option<Permit>,
-    waits_on: &mut Option<String>,
-    blocked: &mut bool,
-) -> Option<Gate> {
-    *permit = limits.take(limit_key, now);
-    if permit.is_some() {
-        return None;
+/// A wait for a rate is told when it begins, not whenever a host asks again meanwhile. `what` names the rate and its key.
+fn tell_of_wait(events: &Events, told: &mut HashMap<Arc<str>, Moment>, claims: &[Claim], verdict: Verdict, what: &str, now: Moment) {
+    if matches!(verdict.why, Why::Free | Why::Hold | Why::Probe | Why::Save | Why::Concurrency(_)) {
+        return;
     }
-    let verdict = limits.next_at(limit_key, now);
-    *waits_on = Some(words(verdict.why, key.authority()));
-    if verdict.at == Moment::FAR {
-        *blocked = true;
-        return Some(Gate::Blocked);
-    }
-    Some(Gate::At(verdict.at))
-}
-
-/// A wait for a rate is told when it begins, not whenever a host asks again meanwhile.
-fn tell_of_wait(events: &Events, told: &mut HashMap<Arc<str>, Moment>, key: &str, verdict: Verdict, now: Moment) {
-    let (Why::Window(rate) | Why::Pace(rate)) = verdict.why else { return };
+    let key = claims.get(verdict.claim).map_or("", |c| &*c.key);
     let wait = verdict.at.since(now);
     if !events.detail() || wait < TOLD_FROM || verdict.at == Moment::FAR || told.get(key).is_some_and(|until| *until > now) {
         return;
@@ -327,15 +354,5 @@ fn tell_of_wait(events: &Events, told: &mut HashMap<Arc<str>, Moment>, key: &str
     }
     told.insert(key.into(), verdict.at.max(now + TOLD_EVERY));
     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    events.emit(&Event::Waiting { key: key.to_owned(), why: rate.to_string(), wait_ms });
-}
-
-fn words(why: Why, at: &str) -> String {
-    match why {
-        Why::Free => format!("turn at {at}"),
-        Why::Hold => format!("hold at {at}"),
-        Why::Window(rate) | Why::Pace(rate) => format!("{rate} at {at}"),
-        Why::Probe => format!("first answer after the hold at {at}"),
-        Why::Save => "the state on disk".into(),
-    }
+    events.emit(&Event::Waiting { key: key.to_owned(), why: what.to_owned(), wait_ms });
 }

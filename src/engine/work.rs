@@ -4,7 +4,7 @@ use crate::clock::{Moment, Wall};
 use crate::engine::request::Hop;
 use crate::extract::PageState;
 use crate::fetch::Stage;
-use crate::limit::Permit;
+use crate::limit::{Claim, Permit};
 use crate::model::HostKey;
 use crate::retry::Tries;
 use crate::schedule::Slot;
@@ -43,6 +43,8 @@ pub(crate) struct Work {
     pub next: Url,
     /// When the last attempt ended.
     pub ended: Option<Moment>,
+    /// The key under which it was refused last.
+    pub refused_at: Option<Arc<str>>,
     /// Result rows of earlier pages of this entry in this run.
     pub rows: u64,
 }
@@ -89,8 +91,10 @@ pub(crate) struct RobotsWork {
 pub(crate) struct Flight {
     pub item: Item,
     pub slot: Slot,
-    /// Host name or `job`.
-    pub limit_key: Arc<str>,
+    /// What it counts in; never empty.
+    pub claims: Arc<[Claim]>,
+    /// The token of `[auth]` that signs it.
+    pub token: Option<usize>,
     pub permit: Option<Permit>,
     pub started: Moment,
     pub started_wall: Wall,

@@ -1,13 +1,13 @@
 //! One attempt: send, judge, and hand an accepted answer to extraction. Holds a place among the workers for just as long
 //! as it is on the wire.
 
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Moment, Wall};
 use crate::engine::extraction::{Kit, Parsed, Task};
 use crate::extract::{ExtractFailure, PageState};
 use crate::fetch::{Fetcher, Request};
 use crate::model::plan::Plan;
 use crate::model::{Failure, Outcome, Reason, Sent};
-use crate::retry::{self, Judgement, Reach};
+use crate::retry::{self, Judgement, Quota, Reach, headers};
 use crate::store::Lease;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
@@ -59,10 +59,14 @@ pub(crate) struct Facts {
     pub message: Option<String>,
     /// What it says of the host's being in reach.
     pub reach: Reach,
+    /// What the server says is left.
+    pub quotas: Vec<Quota>,
+    /// What the server calls that which it refused.
+    pub resource: Option<String>,
 }
 
 impl Facts {
-    fn of(outcome: &Outcome, ended: Moment) -> Self {
+    fn of(outcome: &Outcome, ended: Moment, wall: Wall) -> Self {
         let reach = retry::reach(outcome);
         match outcome {
             Outcome::Answer(a) => Self {
@@ -77,6 +81,8 @@ impl Facts {
                 warnings: a.warnings.clone(),
                 message: None,
                 reach,
+                quotas: headers::quotas(a.status, &a.headers, wall),
+                resource: headers::resource(&a.headers),
             },
             Outcome::Failure(f) => Self {
                 status: f.status,
@@ -90,6 +96,8 @@ impl Facts {
                 warnings: Vec::new(),
                 message: Some(f.message.clone()),
                 reach,
+                quotas: Vec::new(),
+                resource: None,
             },
         }
     }
@@ -128,7 +136,7 @@ impl Shop {
     async fn send_entry(self: Arc<Self>, flight: u64, request: Request, parse: ForParse) {
         let (url, method) = (request.url.clone(), request.method.clone());
         let outcome = self.send(flight, request).await;
-        let facts = Facts::of(&outcome, self.clock.now());
+        let facts = Facts::of(&outcome, self.clock.now(), self.clock.wall());
         let wall = self.clock.wall();
         let judgement = retry::classify(&outcome, &self.ctx(wall, &url, &method));
         let landing = match (judgement, outcome) {
@@ -170,7 +178,7 @@ impl Shop {
     /// Asks for a robots.txt.
     pub(crate) async fn robots(self: Arc<Self>, flight: u64, request: Request) {
         let outcome = self.send(flight, request).await;
-        let facts = Facts::of(&outcome, self.clock.now());
+        let facts = Facts::of(&outcome, self.clock.now(), self.clock.wall());
         let _ = self.to.send(Landing::Robots(flight, outcome, facts)).await;
     }
 

@@ -90,9 +90,9 @@ pub enum Event {
     },
     /// A limit lets nothing of its key go for a while (detail): told once for each wait, and once a second for a key at most.
     Waiting {
-        /// Limit key (a host name, or `job`).
+        /// Limit key (a host name, `job`, a domain, a token's number).
         key: String,
-        /// The rate, as it is written.
+        /// Which rate, and at what.
         why: String,
         /// In how many milliseconds the next request may go.
         wait_ms: u64,

@@ -2,7 +2,7 @@
 
 use crate::model::Reason;
 
-/// One thing that is wrong with `[extract]`, `[crawl]` or `[pages]`.
+/// One thing that is wrong with `[extract]`, `[crawl]`, `[pages]` or `[[response]]`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{key}: {message}")]
 pub struct CompileError {

@@ -26,17 +26,23 @@ const VERDICT: Duration = Duration::from_secs(1);
 /// A hold that nobody asked about for this long after its end is forgotten.
 const STALE: Duration = Duration::from_mins(30);
 
-/// One refusal.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Refusal {
+/// One refusal (429 and its kin).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Refusal {
     /// Its arrival.
-    pub(super) now: Moment,
+    pub now: Moment,
     /// When its request's permit was taken.
-    pub(super) sent_at: Moment,
-    /// By its headers.
-    pub(super) asked: Option<Duration>,
+    pub sent_at: Moment,
+    /// The server's wait, never undercut; zero and `None` give our own backoff, 2 s doubling to 5 min with equal jitter.
+    pub asked: Option<Duration>,
+    /// `asked` is a floor of the server's rules (GitHub's secondary limit): our own backoff where that is longer.
+    pub grows: bool,
     /// Uniform in 0.0..1.0.
-    pub(super) jitter: f64,
+    pub jitter: f64,
+    /// The rate at which the key was asked, a second, where it is known.
+    pub measured: Option<f64>,
+    /// It tells of this entry alone: the key is held, but learns nothing.
+    pub own: bool,
 }
 
 /// What a refusal did.
@@ -124,7 +130,8 @@ impl Hold {
     }
 
     fn extend(&mut self, refusal: Refusal, new_event: bool) -> HoldChange {
-        self.until = self.until.max(refusal.now + wait(refusal.asked, self.events, refusal.jitter));
+        let own = if refusal.grows { wait(None, self.events, refusal.jitter) } else { Duration::ZERO };
+        self.until = self.until.max(refusal.now + wait(refusal.asked, self.events, refusal.jitter).max(own));
         HoldChange { until: self.until, new_event, wait: self.until - refusal.now }
     }
 
@@ -225,11 +232,11 @@ mod tests {
     }
 
     fn begin(now: Moment, asked: Option<Duration>, jitter: f64) -> (Hold, HoldChange) {
-        Hold::begin(Refusal { now, sent_at: Moment::ZERO, asked, jitter }, 1)
+        Hold::begin(Refusal { now, asked, jitter, ..Refusal::default() }, 1)
     }
     fn refused(hold: &mut Hold, now: Moment, sent_at: Moment, asked: Option<Duration>, jitter: f64) -> HoldChange {
         let epoch = hold.epoch + 1;
-        hold.refused(Refusal { now, sent_at, asked, jitter }, epoch)
+        hold.refused(Refusal { now, sent_at, asked, jitter, ..Refusal::default() }, epoch)
     }
 
     #[test]

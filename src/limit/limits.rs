@@ -1,12 +1,15 @@
 //! [`Limits`]: windows, pacing and holds of every key, admitted all or none.
 
+use super::adapt::Adapt;
+use super::claims::{About, Claim, Claims, LimitId, LimitRates};
 use super::hold::{Cleared, Gate, Hold, HoldChange, Refusal};
 use super::pace::{Pacer, Tat};
+use super::quota::{Quota, Told};
 use super::save::Reserve;
 use super::window::{Guard, LOST, Spent};
 use crate::clock::Moment;
-use crate::model::plan::{LimitKeyKind, LimitsPlan};
-use crate::model::{HostKey, Rate};
+use crate::model::Rate;
+use crate::model::plan::{HostPlan, LimitKeyKind, LimitsPlan};
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,13 +17,18 @@ use std::time::Duration;
 /// Slots that are looked at, and dropped where idle, for each slot made: the table stays within a third of what is alive.
 const SWEEP: usize = 4;
 
-/// When a key's next request may go, and what it waits for.
+/// Windows of a server that are kept of one key.
+const QUOTAS: usize = 8;
+
+/// When a request may go, and what it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
     /// Now or later. [`Moment::FAR`]: not before a permit of the key comes back or a save is confirmed; ask again then.
     pub at: Moment,
-    /// The one that decides.
+    /// What decides.
     pub why: Why,
+    /// The claim that it is about.
+    pub claim: usize,
 }
 
 /// What a key waits for.
@@ -38,29 +46,80 @@ pub enum Why {
     Probe,
     /// The state on disk does not yet cover more (see [`Limits::reserve`]).
     Save,
+    /// So many are under way.
+    Concurrency(u32),
+    /// The server says that nothing, or less than the work that waits, is left of its quota.
+    Quota,
+    /// The key learned a lower rate from refusals.
+    Adapted,
 }
 
-/// The right to send one request; goes back by [`Limits::arrived`], [`Limits::unsent`] or [`Limits::lost`]. One that is
-/// dropped counts as in flight for ever.
+/// The right to send one request. It ends by [`Limits::unsent`], [`Limits::lost`], or [`Limits::arrived`] and
+/// [`Limits::done`]. One that is dropped counts as in flight for ever.
 #[derive(Debug)]
 #[must_use = "a permit that is not given back counts as in flight for ever"]
 pub struct Permit {
+    parts: Vec<Part>,
+    /// When it was taken.
+    taken: Moment,
+    /// The final response headers were in.
+    counted: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Part {
     slot: u32,
     /// Of the hold's event, 0 without one.
     epoch: u32,
+    weight: u32,
 }
 
-impl Permit {
-    /// Of a key about which nothing is kept.
-    const FREE: Self = Self { slot: u32::MAX, epoch: 0 };
-}
-
-/// One window's rule.
+/// One window of a limit.
 #[derive(Debug)]
-pub(super) struct Rule {
+pub(super) struct Window {
+    /// As the job has it.
     pub(super) rate: Rate,
     pub(super) guard: Guard,
     pub(super) pacer: Pacer,
+}
+
+/// One limit.
+#[derive(Debug)]
+pub(super) struct Limit {
+    name: Option<Arc<str>>,
+    pub(super) windows: Box<[Window]>,
+    concurrency: Option<u32>,
+    /// The most that one request takes.
+    pub(super) heaviest: u32,
+    /// Requests a second that the windows allow for long.
+    ceiling: Option<f64>,
+}
+
+impl Limit {
+    fn new(of: LimitRates, reserve: f64) -> Self {
+        let window = |rate: &Rate| {
+            let rate = Rate { count: rate.count.max(1), per: rate.per };
+            let own = Rate { count: share(rate.count, 1.0 - reserve).max(of.heaviest.min(rate.count)), per: rate.per };
+            Window { rate, guard: Guard::new(own), pacer: Pacer::new(own, of.burst) }
+        };
+        let windows: Box<[Window]> = of.rates.iter().map(window).collect();
+        let ceiling = windows.iter().map(|w| f64::from(w.guard.limit()) / w.rate.per.as_secs_f64()).reduce(f64::min);
+        Self { name: of.name, windows, concurrency: of.concurrency, heaviest: of.heaviest, ceiling }
+    }
+
+    pub(super) fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    /// Requests a second that the windows allow for long.
+    pub(super) fn ceiling(&self) -> Option<f64> {
+        self.ceiling
+    }
+
+    /// Whether something is counted of every key.
+    fn counts(&self) -> bool {
+        !self.windows.is_empty() || self.concurrency.is_some()
+    }
 }
 
 /// One key's state in one window.
@@ -72,15 +131,23 @@ pub(super) struct Count {
     before: Tat,
 }
 
-/// One key.
+/// One key of one limit.
 #[derive(Debug)]
 pub(super) struct Slot {
-    pub(super) name: Arc<str>,
+    pub(super) limit: LimitId,
+    pub(super) key: Arc<str>,
+    /// What those weigh whose final response headers are not in.
     pub(super) in_flight: u32,
-    /// In the order of the rules.
+    /// Those whose bodies are not in.
+    open: u32,
+    /// In the order of the windows.
     pub(super) counts: Box<[Count]>,
     hold: Option<Box<Hold>>,
-    /// Permits taken, and how many of them the state on disk knows.
+    pub(super) adapt: Option<Box<Adapt>>,
+    /// One for each of the server's windows.
+    quotas: Vec<Quota>,
+    /// What was taken, and how much of it the state on disk knows; of a slot that starts with what an earlier run may have
+    /// sent as much as may be taken, so that the first waits for a save of that.
     pub(super) taken: u64,
     pub(super) durable: u64,
     /// Tells this slot from an earlier one in its place.
@@ -91,16 +158,40 @@ pub(super) struct Slot {
 impl Slot {
     fn is_idle(&mut self, now: Moment) -> bool {
         self.in_flight == 0
+            && self.open == 0
             && !self.dirty
             && self.hold.as_ref().is_none_or(|h| h.is_stale(now))
+            && self.adapt.as_ref().is_none_or(|a| a.is_over(now))
+            && self.quotas.iter().all(|q| q.is_over(now))
             && self.counts.iter_mut().all(|c| {
                 c.spent.forget(now);
                 c.spent.is_empty() && c.tat.is_idle(now)
             })
     }
+
+    fn is_bare(&self) -> bool {
+        self.in_flight == 0 && self.open == 0 && self.hold.is_none() && self.adapt.is_none() && self.quotas.is_empty()
+    }
 }
 
-/// The limiter of a run: token buckets, window guards and holds over keys.
+/// What is known of a key, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitView {
+    /// Of a `[[limit]]`.
+    pub limit: Option<String>,
+    /// Whose.
+    pub key: String,
+    /// Each rate of the job and how much of it is spent or under way.
+    pub windows: Vec<(Rate, u32)>,
+    /// Left of the hold.
+    pub held: Option<Duration>,
+    /// What the server said is left, of how many, and the time to its reset.
+    pub quota: Option<(u64, Option<u64>, Duration)>,
+    /// Thousandths of the ceiling that the learned rate is.
+    pub adapted: Option<u32>,
+}
+
+/// The limiter of a run: token buckets, window guards, holds, learned rates and the server's quotas over keys.
 ///
 /// Every request on the wire takes a permit: first tries, retries, redirect hops, robots.txt, pages. No I/O, no clock, no
 /// randomness: instants and jitter units are told. Without rates and holds nothing is kept about a key. A call costs well
@@ -108,11 +199,15 @@ impl Slot {
 /// key has been idle for its windows.
 #[derive(Debug)]
 pub struct Limits {
-    kind: LimitKeyKind,
-    pub(super) rules: Box<[Rule]>,
+    claims: Claims,
+    pub(super) all: Box<[Limit]>,
+    adapt: bool,
+    /// After this a request counts as arrived, answered or not.
+    arrival: Option<Duration>,
     /// How many at once end the slow start after a hold.
     full: u32,
-    keys: HashMap<Arc<str>, u32>,
+    /// By limit.
+    keys: Vec<HashMap<Arc<str>, u32>>,
     pub(super) slots: Vec<Option<Slot>>,
     free: Vec<u32>,
     cursor: usize,
@@ -125,20 +220,17 @@ pub struct Limits {
 impl Limits {
     /// The limits of a job; rates of count 0 and burst above L (refused by `config`) are taken as 1 and L.
     #[must_use]
-    pub fn new(plan: &LimitsPlan) -> Self {
-        let rule = |rate: &Rate| {
-            let rate = Rate { count: rate.count.max(1), per: rate.per };
-            Rule { rate, guard: Guard::new(rate), pacer: Pacer::new(rate, plan.burst) }
-        };
-        let full = match plan.key {
-            LimitKeyKind::Host | LimitKeyKind::Domain | LimitKeyKind::Credential => plan.per_host,
-            LimitKeyKind::Job => plan.workers,
-        };
+    pub fn new(plan: &LimitsPlan, hosts: &[HostPlan]) -> Self {
+        let full = if plan.key == LimitKeyKind::Job { plan.workers } else { plan.per_host };
+        let (claims, rates) = Claims::new(plan, hosts);
+        let all: Box<[Limit]> = rates.into_iter().map(|r| Limit::new(r, plan.reserve)).collect();
         Self {
-            kind: plan.key,
-            rules: plan.rates.iter().map(rule).collect(),
+            claims,
+            adapt: plan.adapt,
+            arrival: plan.arrival,
             full: u32::try_from(full).unwrap_or(u32::MAX).max(1),
-            keys: HashMap::new(),
+            keys: all.iter().map(|_| HashMap::new()).collect(),
+            all,
             slots: Vec::new(),
             free: Vec::new(),
             cursor: 0,
@@ -148,218 +240,446 @@ impl Limits {
         }
     }
 
-    /// The key of a host: its name (http and https, all ports, are one server), or `job`.
+    /// What a request counts in. The first claim is where its refusals are held, unless they name a limit.
     #[must_use]
-    pub fn key_of<'a>(&self, host: &'a HostKey) -> &'a str {
-        match self.kind {
-            LimitKeyKind::Host | LimitKeyKind::Domain | LimitKeyKind::Credential => host.host(),
-            LimitKeyKind::Job => "job",
-        }
+    pub fn claims(&self, about: &About<'_>) -> Arc<[Claim]> {
+        self.claims.of(about).into()
     }
 
-    /// The earliest instant at which every window and the hold of `key` let one go, if nothing else happens to the key
-    /// meanwhile; `now` itself where that is now. Takes nothing.
+    /// Whether all requests to a host count alike, so that they need not be asked about one by one.
     #[must_use]
-    pub fn next_at(&mut self, key: &str, now: Moment) -> Verdict {
-        let mut verdict = Verdict { at: now, why: Why::Free };
-        let mut later = |at: Moment, why: Why| {
-            if at > verdict.at {
-                verdict = Verdict { at, why };
+    pub fn depend_on_host_alone(&self) -> bool {
+        self.claims.depend_on_host_alone()
+    }
+
+    /// Whether one key is everybody's, and nothing else is.
+    #[must_use]
+    pub fn is_one(&self) -> bool {
+        self.claims.is_one()
+    }
+
+    /// What a limit is called, where it is a `[[limit]]`.
+    #[must_use]
+    pub fn name(&self, limit: LimitId) -> Option<&str> {
+        self.all.get(usize::from(limit))?.name.as_deref()
+    }
+
+    /// The claim that an answer is about whose headers name `resource`: the limit of that name, else that resource of the first
+    /// claim's key, and without a name the first claim.
+    #[must_use]
+    pub fn about(&self, claims: &[Claim], resource: Option<&str>) -> Option<Claim> {
+        let base = claims.first()?;
+        let Some(resource) = resource else { return Some(base.clone()) };
+        let named = claims.iter().find(|c| self.name(c.limit) == Some(resource));
+        Some(named.cloned().unwrap_or_else(|| self.claims.resource(base, resource)))
+    }
+
+    /// Whether a claim is one of the job's own limits, and no resource that a server named.
+    #[must_use]
+    pub fn is_own(&self, claim: &Claim) -> bool {
+        usize::from(claim.limit) + 1 < self.all.len()
+    }
+
+    /// The earliest instant at which all claims let the request go, if nothing else happens to their keys meanwhile; `now`
+    /// itself where that is now. Takes nothing.
+    #[must_use]
+    pub fn next_at(&mut self, claims: &[Claim], now: Moment) -> Verdict {
+        let mut verdict = Verdict { at: now, why: Why::Free, claim: 0 };
+        for (n, claim) in claims.iter().enumerate() {
+            let assumed = self.reserve.assumes_at(now) && self.counts(claim.limit);
+            let Some(i) = self.find(claim).or_else(|| assumed.then(|| self.make(claim, now))) else { continue };
+            let mut later = |at: Moment, why: Why| {
+                if at > verdict.at {
+                    verdict = Verdict { at, why, claim: n };
+                }
+            };
+            let Self { all, slots, arrival, .. } = self;
+            let (Some(slot), Some(limit)) = (slots[i].as_mut(), all.get(usize::from(claim.limit))) else { continue };
+            match slot.hold.as_ref().map_or(Gate::Open, |h| h.gate(now)) {
+                Gate::Open => {}
+                Gate::Held(at) => later(at, Why::Hold),
+                Gate::Probing(at) => later(at, Why::Probe),
             }
-        };
-        let assumed = self.reserve.assumes_at(now) && !self.rules.is_empty();
-        let Some(i) = self.find(key).or_else(|| assumed.then(|| self.make(key, now))) else {
-            return verdict;
-        };
-        let reserve = &self.reserve;
-        let Some(slot) = self.slots.get_mut(i).and_then(Option::as_mut) else {
-            return verdict;
-        };
-        match slot.hold.as_ref().map_or(Gate::Open, |h| h.gate(now)) {
-            Gate::Open => {}
-            Gate::Held(at) => later(at, Why::Hold),
-            Gate::Probing(at) => later(at, Why::Probe),
+            if let Some(at) = slot.quotas.iter().filter_map(|q| q.opens_at(slot.in_flight, claim.weight, now)).max() {
+                later(at, Why::Quota);
+            }
+            if let Some(adapt) = &slot.adapt {
+                later(adapt.next(), Why::Adapted);
+            }
+            if let Some(most) = limit.concurrency.filter(|most| slot.open >= *most) {
+                later(Moment::FAR, Why::Concurrency(most));
+            }
+            let in_flight = if arrival.is_some() { 0 } else { slot.in_flight };
+            for (window, count) in limit.windows.iter().zip(&mut slot.counts) {
+                count.spent.forget(now);
+                later(count.spent.opens_at(&window.guard, in_flight, claim.weight, now), Why::Window(window.rate));
+                later(window.pacer.next_at(count.tat, now), Why::Pace(window.rate));
+            }
         }
-        for (rule, count) in self.rules.iter().zip(&mut slot.counts) {
-            count.spent.forget(now);
-            later(count.spent.opens_at(&rule.guard, slot.in_flight, now), Why::Window(rule.rate));
-            later(rule.pacer.next_at(count.tat, now), Why::Pace(rule.rate));
-        }
-        if !reserve.covers(slot) {
-            later(Moment::FAR, Why::Save);
+        if verdict.at <= now
+            && let Some(n) = self.ask_to_save(claims)
+        {
+            verdict = Verdict { at: Moment::FAR, why: Why::Save, claim: n };
         }
         verdict
     }
 
-    /// Takes one of all windows of `key`, or none: `None` exactly where [`Limits::next_at`] is later than `now`.
-    pub fn take(&mut self, key: &str, now: Moment) -> Option<Permit> {
-        let found = self.find(key);
-        let i = match found {
-            Some(i) => i,
-            None if self.rules.is_empty() => return Some(Permit::FREE),
-            None => self.make(key, now),
-        };
-        let slot = self.slots.get_mut(i).and_then(Option::as_mut)?;
-        if slot.hold.as_ref().is_some_and(|h| h.gate(now) != Gate::Open) || !self.reserve.covers(slot) {
+    /// Takes what the request weighs of all windows of all claims, or nothing: `None` exactly where [`Limits::next_at`] is
+    /// later than `now`.
+    pub fn take(&mut self, claims: &[Claim], now: Moment) -> Option<Permit> {
+        let mut permit = Permit { parts: Vec::new(), taken: now, counted: false };
+        let missing = claims.iter().filter(|c| self.counts(c.limit) && self.find(c).is_none()).count();
+        // Slots that are idle go first: none of those taken below is one of them then.
+        self.sweep(missing * SWEEP, now);
+        for claim in claims {
+            let slot = match self.find(claim) {
+                Some(i) => i,
+                None if self.counts(claim.limit) => self.make(claim, now),
+                None => continue,
+            };
+            permit.parts.push(Part { slot: u32::try_from(slot).unwrap_or(u32::MAX), epoch: 0, weight: claim.weight });
+        }
+        if !permit.parts.iter().all(|part| self.admits(part, now)) || self.ask_to_save(claims).is_some() || !self.pace(&permit.parts, now) {
             return None;
         }
-        // The guards decide first: they are the promise.
-        for (rule, count) in self.rules.iter().zip(&mut slot.counts) {
-            count.spent.forget(now);
-            if !count.spent.admits(&rule.guard, slot.in_flight) {
-                return None;
+        for part in &mut permit.parts {
+            let Some(slot) = self.slots[part.slot as usize].as_mut() else { continue };
+            slot.in_flight = slot.in_flight.saturating_add(part.weight);
+            slot.open = slot.open.saturating_add(1);
+            slot.taken += u64::from(part.weight);
+            part.epoch = slot.hold.as_mut().map_or(0, |h| h.take(now));
+            if let Some(adapt) = &mut slot.adapt {
+                adapt.take(part.weight, now);
             }
-        }
-        for (n, rule) in self.rules.iter().enumerate() {
-            let count = &mut slot.counts[n];
-            count.before = count.tat;
-            if !rule.pacer.take(&mut count.tat, now) {
-                slot.counts[..n].iter_mut().for_each(|c| c.tat = c.before);
-                return None;
+            slot.quotas.iter_mut().for_each(|q| q.take(now));
+            if let Some(arrival) = self.arrival {
+                let windows = &self.all[usize::from(slot.limit)].windows;
+                windows.iter().zip(&mut slot.counts).for_each(|(w, c)| c.spent.add(&w.guard, now + arrival, part.weight));
             }
+            self.touch(part.slot as usize);
         }
-        slot.in_flight = slot.in_flight.saturating_add(1);
-        slot.taken += 1;
-        let epoch = slot.hold.as_mut().map_or(0, |h| h.take(now));
-        self.touch(i);
-        Some(Permit { slot: u32::try_from(i).unwrap_or(u32::MAX), epoch })
+        Some(permit)
     }
 
-    /// The final response headers were in at `at`: the request counts until `at` + 1.001 W.
-    pub fn arrived(&mut self, permit: Permit, at: Moment) {
-        self.end(permit, Some(at), Some(at));
+    /// The first claim that has to wait for a save, if one has; all such keys have one coming then. Asked last, so that a key that
+    /// waits for something else writes nothing.
+    fn ask_to_save(&mut self, claims: &[Claim]) -> Option<usize> {
+        let mut first = None;
+        for (n, claim) in claims.iter().enumerate() {
+            let uncovered = |i: &usize| self.slots[*i].as_ref().is_some_and(|slot| !self.reserve.covers(slot, claim.weight));
+            if let Some(i) = self.find(claim).filter(uncovered) {
+                self.touch(i);
+                first.get_or_insert(n);
+            }
+        }
+        first
+    }
+
+    /// Everything but a save that is to come, and pacing, which would have to be taken back.
+    fn admits(&mut self, part: &Part, now: Moment) -> bool {
+        let Self { all, slots, arrival, .. } = self;
+        let Some(slot) = slots.get_mut(part.slot as usize).and_then(Option::as_mut) else { return false };
+        let limit = &all[usize::from(slot.limit)];
+        let in_flight = if arrival.is_some() { 0 } else { slot.in_flight };
+        slot.hold.as_ref().is_none_or(|h| h.gate(now) == Gate::Open)
+            && slot.quotas.iter().all(|q| q.opens_at(slot.in_flight, part.weight, now).is_none())
+            && slot.adapt.as_ref().is_none_or(|a| a.next() <= now)
+            && limit.concurrency.is_none_or(|most| slot.open < most)
+            // The guards decide first: they are the promise.
+            && limit.windows.iter().zip(&mut slot.counts).all(|(window, count)| {
+                count.spent.forget(now);
+                count.spent.admits(&window.guard, in_flight, part.weight)
+            })
+    }
+
+    /// Takes of every pacer, or puts back what was taken.
+    fn pace(&mut self, parts: &[Part], now: Moment) -> bool {
+        for (n, part) in parts.iter().enumerate() {
+            let Some(slot) = self.slots[part.slot as usize].as_mut() else { return false };
+            let windows = &self.all[usize::from(slot.limit)].windows;
+            for (w, window) in windows.iter().enumerate() {
+                let count = &mut slot.counts[w];
+                count.before = count.tat;
+                if !window.pacer.take(&mut count.tat, part.weight, now) {
+                    slot.counts[..w].iter_mut().for_each(|c| c.tat = c.before);
+                    for earlier in &parts[..n] {
+                        if let Some(slot) = self.slots[earlier.slot as usize].as_mut() {
+                            slot.counts.iter_mut().for_each(|c| c.tat = c.before);
+                        }
+                    }
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    /// The final response headers were in at `at`: the request counts until `at` + 1.001 W, and the permit is held on for the
+    /// body. Only the first call counts.
+    pub fn arrived(&mut self, permit: &mut Permit, at: Moment) {
+        if !std::mem::replace(&mut permit.counted, true) {
+            self.count(permit, Some(at), Some(at));
+        }
+    }
+
+    /// The body is in, or will not come any more; after [`Limits::arrived`].
+    #[allow(clippy::needless_pass_by_value, reason = "a permit is used up here")]
+    pub fn done(&mut self, permit: Permit) {
+        for part in &permit.parts {
+            if let Some(slot) = self.slots.get_mut(part.slot as usize).and_then(Option::as_mut) {
+                slot.open = slot.open.saturating_sub(1);
+            }
+            self.drop_if_bare(part.slot as usize);
+        }
     }
 
     /// The request never reached a server (resolve, connect or handshake failed): freed at once.
     pub fn unsent(&mut self, permit: Permit) {
-        self.end(permit, None, None);
+        if !permit.counted {
+            self.count(&permit, None, None);
+        }
+        self.done(permit);
     }
 
     /// The request was written, at least in part, and ended at `at` without response headers: it may have arrived until 5 s
     /// later, and counts for the window after that.
     pub fn lost(&mut self, permit: Permit, at: Moment) {
-        self.end(permit, Some(at + LOST), None);
+        if !permit.counted {
+            self.count(&permit, Some(at + LOST), None);
+        }
+        self.done(permit);
     }
 
-    #[allow(clippy::needless_pass_by_value, reason = "a permit is used up here")]
-    fn end(&mut self, permit: Permit, counted: Option<Moment>, answered: Option<Moment>) {
-        let i = permit.slot as usize;
-        let Some(slot) = self.slots.get_mut(i).and_then(Option::as_mut) else {
-            return;
-        };
-        slot.in_flight = slot.in_flight.saturating_sub(1);
-        if let Some(hold) = slot.hold.as_mut() {
-            hold.ended(permit.epoch, answered);
-        }
-        if let Some(u) = counted {
-            for (rule, count) in self.rules.iter().zip(&mut slot.counts) {
-                count.spent.add(&rule.guard, u, 1);
+    fn count(&mut self, permit: &Permit, counted: Option<Moment>, answered: Option<Moment>) {
+        for part in &permit.parts {
+            let i = part.slot as usize;
+            let Some(slot) = self.slots.get_mut(i).and_then(Option::as_mut) else { continue };
+            slot.in_flight = slot.in_flight.saturating_sub(part.weight);
+            if let Some(hold) = slot.hold.as_mut() {
+                hold.ended(part.epoch, answered);
             }
-        }
-        self.touch(i);
-        self.drop_if_bare(i);
-    }
-
-    /// A refusal (429 and its kin) of a request that was sent at `sent_at`, the instant of its permit, was read at `now`; the
-    /// whole key is held.
-    ///
-    /// `asked` is the server's wait, never undercut; zero and `None` give our own backoff, 2 s doubling to 5 min with equal
-    /// jitter. `jitter` is a uniform number in 0.0..1.0.
-    pub fn refused(&mut self, key: &str, now: Moment, sent_at: Moment, asked: Option<Duration>, jitter: f64) -> HoldChange {
-        self.epoch = self.epoch.wrapping_add(1).max(1);
-        let epoch = self.epoch;
-        let refusal = Refusal { now, sent_at, asked, jitter };
-        match self.slot_for(key, now) {
-            Some(Slot { hold: Some(hold), .. }) => hold.refused(refusal, epoch),
-            slot => {
-                let (hold, change) = Hold::begin(refusal, epoch);
-                if let Some(slot) = slot {
-                    slot.hold = Some(Box::new(hold));
+            if counted.is_some() {
+                slot.quotas.iter_mut().for_each(|q| q.unseen(part.weight));
+            }
+            let latest = self.arrival.map(|a| permit.taken + a);
+            let windows = &self.all[usize::from(slot.limit)].windows;
+            for (window, count) in windows.iter().zip(&mut slot.counts) {
+                // Counted already as of the latest instant at which it may arrive.
+                if let Some(latest) = latest {
+                    if counted.is_some_and(|at| at >= latest) {
+                        continue;
+                    }
+                    count.spent.take_back(&window.guard, latest, part.weight);
                 }
-                change
+                if let Some(u) = counted {
+                    count.spent.add(&window.guard, u, part.weight);
+                }
             }
+            self.touch(i);
         }
+    }
+
+    /// A refusal: the whole key is held, and may learn a lower rate.
+    pub fn refused(&mut self, claim: &Claim, refusal: Refusal) -> HoldChange {
+        self.epoch = self.epoch.wrapping_add(1).max(1);
+        let (epoch, now, measured) = (self.epoch, refusal.now, refusal.measured);
+        let ceiling = self.all.get(usize::from(claim.limit)).and_then(|l| l.ceiling).or(measured).filter(|c| self.adapt && *c > 0.0);
+        let i = self.slot_for(claim, now);
+        let Some(slot) = self.slots[i].as_mut() else {
+            return Hold::begin(refusal, epoch).1;
+        };
+        let change = if let Some(hold) = &mut slot.hold {
+            hold.refused(refusal, epoch)
+        } else {
+            let (hold, change) = Hold::begin(refusal, epoch);
+            slot.hold = Some(Box::new(hold));
+            change
+        };
+        if change.new_event && !refusal.own {
+            match (&mut slot.adapt, ceiling) {
+                (Some(adapt), _) => adapt.event(measured, now),
+                (none, Some(ceiling)) => *none = Some(Box::new(Adapt::begin(ceiling, measured, now))),
+                _ => {}
+            }
+            self.touch(i);
+        }
+        change
     }
 
     /// A request that was sent at `sent_at` got an answer that is no refusal, whatever its status: of one sent after the hold
     /// the refusals are forgotten and one more may go at once, of one sent before nothing changes.
-    pub fn succeeded(&mut self, key: &str, sent_at: Moment, _now: Moment) {
+    pub fn succeeded(&mut self, claims: &[Claim], sent_at: Moment) {
         let full = self.full;
-        let Some(i) = self.find(key) else {
-            return;
-        };
-        if let Some(slot) = self.slots[i].as_mut()
-            && let Some(hold) = slot.hold.as_mut()
-            && hold.succeeded(sent_at, full) == Cleared::Whole
-        {
-            slot.hold = None;
-            self.drop_if_bare(i);
+        for claim in claims {
+            let Some(i) = self.find(claim) else { continue };
+            if let Some(slot) = self.slots[i].as_mut()
+                && let Some(hold) = slot.hold.as_mut()
+                && hold.succeeded(sent_at, full) == Cleared::Whole
+            {
+                slot.hold = None;
+                self.drop_if_bare(i);
+            }
         }
+    }
+
+    /// The server told at `now` what is left of the key's quota; `backlog` requests wait to be sent.
+    pub fn told(&mut self, claim: &Claim, told: Told, backlog: u64, now: Moment) {
+        let i = self.slot_for(claim, now);
+        let Some(slot) = self.slots[i].as_mut() else { return };
+        let in_flight = slot.in_flight;
+        slot.quotas.retain(|q| !q.is_over(now));
+        if let Some(quota) = slot.quotas.iter_mut().find(|q| q.is_of(told)) {
+            quota.told(told, now);
+        } else if slot.quotas.len() < QUOTAS {
+            slot.quotas.push(Quota::new(told, now));
+        }
+        slot.quotas.iter_mut().for_each(|q| q.pace(in_flight, backlog, now));
+    }
+
+    /// Share of the quota that is left of all that the claims count in, 0.0 to 1.0: which of several tokens goes next.
+    #[must_use]
+    pub fn left(&mut self, claims: &[Claim], now: Moment) -> f64 {
+        let mut least = 1.0f64;
+        for claim in claims {
+            let Some(i) = self.find(claim) else { continue };
+            let (Some(slot), Some(limit)) = (self.slots[i].as_mut(), self.all.get(usize::from(claim.limit))) else { continue };
+            for (window, count) in limit.windows.iter().zip(&mut slot.counts) {
+                count.spent.forget(now);
+                let spent = f64::from(count.spent.total().saturating_add(slot.in_flight));
+                least = least.min(1.0 - spent / f64::from(window.guard.limit()));
+            }
+            for (left, of, _) in slot.quotas.iter().map(Quota::view).filter(|(_, _, reset)| *reset > now) {
+                let Some(of) = of.filter(|n| *n > 0) else { continue };
+                #[allow(clippy::cast_precision_loss, reason = "a share")]
+                let share = left.saturating_sub(u64::from(slot.in_flight)) as f64 / of as f64;
+                least = least.min(share);
+            }
+        }
+        least.max(0.0)
     }
 
     /// The hold's end, where it is later than `now`.
     #[must_use]
-    pub fn held_until(&self, key: &str, now: Moment) -> Option<Moment> {
-        self.hold(key).map(Hold::until).filter(|until| *until > now)
+    pub fn held_until(&self, claims: &[Claim], now: Moment) -> Option<Moment> {
+        claims.iter().filter_map(|c| self.hold(c)).map(Hold::until).max().filter(|until| *until > now)
     }
 
     /// How long the key has seen nothing but refusals; zero without one.
     #[must_use]
-    pub fn refused_for(&self, key: &str, now: Moment) -> Duration {
-        self.hold(key).and_then(Hold::refused_since).map_or(Duration::ZERO, |since| now - since)
+    pub fn refused_for(&self, claim: &Claim, now: Moment) -> Duration {
+        self.hold(claim).and_then(Hold::refused_since).map_or(Duration::ZERO, |since| now - since)
     }
 
-    /// Every key that is held at `now` and for how long still; for the state and for `status`. In no order.
+    /// How the state on disk calls a key; [`Limits::restore_hold`] and [`Limits::restore`] read it back.
     #[must_use]
-    pub fn holds(&self, now: Moment) -> Vec<(String, Duration)> {
-        let left = |s: &Slot| s.hold.as_ref().map(|h| (s.name.to_string(), h.until() - now));
-        self.slots.iter().flatten().filter_map(left).filter(|(_, left)| !left.is_zero()).collect()
+    pub fn stored_key(&self, claim: &Claim) -> String {
+        stored_key(self.name(claim.limit), &claim.key)
+    }
+
+    /// The claim of a stored key; `None` where the job has no such limit any more.
+    pub(super) fn claim_of(&self, stored: &str) -> Option<Claim> {
+        let (key, name) = stored.split_once('\t').map_or((stored, None), |(k, n)| (k, Some(n)));
+        let limit = match name {
+            None => 0,
+            Some(_) => self.all.iter().position(|l| l.name.as_deref() == name)?,
+        };
+        Some(Claim { limit: LimitId::try_from(limit).ok()?, key: key.into(), weight: 1 })
     }
 
     /// A hold of an earlier run; never shortens one that stands.
-    pub fn restore_hold(&mut self, key: &str, until: Moment) {
+    pub fn restore_hold(&mut self, stored: &str, until: Moment) {
+        let Some(claim) = self.claim_of(stored) else { return };
         self.epoch = self.epoch.wrapping_add(1).max(1);
         let epoch = self.epoch;
-        if let Some(slot) = self.slot_for(key, Moment::ZERO) {
+        let i = self.slot_for(&claim, Moment::ZERO);
+        if let Some(slot) = self.slots[i].as_mut() {
             slot.hold.get_or_insert_with(|| Box::new(Hold::restored(until, epoch))).lengthen(until);
         }
     }
 
-    /// Keys about which something is kept.
+    /// The keys that are busiest or held, at most `most` of them, for `status`.
     #[must_use]
-    pub fn kept(&self) -> usize {
-        self.keys.len()
+    pub fn views(&mut self, most: usize, now: Moment) -> Vec<LimitView> {
+        let Self { slots, all, .. } = self;
+        let mut views: Vec<(u64, LimitView)> = Vec::new();
+        // A glance: of very many keys the first ones stand for all.
+        for slot in slots.iter_mut().flatten().take(4096) {
+            let Some(limit) = all.get(usize::from(slot.limit)) else { continue };
+            let windows = limit.windows.iter().zip(&mut slot.counts).map(|(window, count)| {
+                count.spent.forget(now);
+                (window.rate, count.spent.total().saturating_add(slot.in_flight))
+            });
+            let view = LimitView {
+                limit: limit.name.as_deref().map(str::to_owned),
+                key: slot.key.to_string(),
+                windows: windows.collect(),
+                held: slot.hold.as_ref().map(|h| h.until() - now).filter(|left| !left.is_zero()),
+                quota: slot.quotas.iter().map(Quota::view).filter(|(_, _, at)| *at > now).min().map(|(left, of, at)| (left, of, at - now)),
+                adapted: slot.adapt.as_ref().filter(|a| !a.is_over(now)).map(|a| thousandths(a.share(now))),
+            };
+            let spent: u64 = view.windows.iter().map(|(_, n)| u64::from(*n)).sum();
+            if spent > 0 || view.held.is_some() || view.quota.is_some() || view.adapted.is_some() {
+                let first = u64::from(view.held.is_some()) << 40 | u64::from(view.quota.is_some()) << 33;
+                views.push((first + spent, view));
+            }
+        }
+        views.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| x.key.cmp(&y.key)));
+        views.into_iter().map(|(_, v)| v).take(most).collect()
     }
 
-    fn find(&self, key: &str) -> Option<usize> {
-        if self.keys.is_empty() {
+    fn counts(&self, limit: LimitId) -> bool {
+        self.all.get(usize::from(limit)).is_some_and(Limit::counts)
+    }
+
+    fn find(&self, claim: &Claim) -> Option<usize> {
+        let keys = self.keys.get(usize::from(claim.limit))?;
+        if keys.is_empty() {
             return None;
         }
-        self.keys.get(key).map(|i| *i as usize)
+        keys.get(&claim.key).map(|i| *i as usize)
     }
 
-    fn hold(&self, key: &str) -> Option<&Hold> {
-        self.slots.get(self.find(key)?)?.as_ref()?.hold.as_deref()
+    fn hold(&self, claim: &Claim) -> Option<&Hold> {
+        self.slots.get(self.find(claim)?)?.as_ref()?.hold.as_deref()
     }
 
-    pub(super) fn slot_for(&mut self, key: &str, now: Moment) -> Option<&mut Slot> {
-        let i = self.find(key).unwrap_or_else(|| self.make(key, now));
-        self.slots.get_mut(i)?.as_mut()
+    pub(super) fn slot_for(&mut self, claim: &Claim, now: Moment) -> usize {
+        self.find(claim).unwrap_or_else(|| {
+            self.sweep(SWEEP, now);
+            self.make(claim, now)
+        })
     }
 
-    /// A slot for a key that has none; drops some that are idle.
-    fn make(&mut self, key: &str, now: Moment) -> usize {
-        for _ in 0..SWEEP.min(self.slots.len()) {
+    /// Drops idle slots among the next `n`.
+    fn sweep(&mut self, n: usize, now: Moment) {
+        for _ in 0..n.min(self.slots.len()) {
             self.cursor = (self.cursor + 1) % self.slots.len();
             if self.slots[self.cursor].as_mut().is_some_and(|s| s.is_idle(now)) {
                 self.remove(self.cursor);
             }
         }
+    }
+
+    /// A slot for a key that has none.
+    fn make(&mut self, claim: &Claim, now: Moment) -> usize {
         self.born += 1;
-        let name: Arc<str> = key.into();
-        let mut counts: Box<[Count]> = self.rules.iter().map(|_| Count::default()).collect();
-        self.reserve.assume(&self.rules, &mut counts, now);
-        let slot = Slot { name: Arc::clone(&name), in_flight: 0, counts, hold: None, taken: 0, durable: 0, born: self.born, dirty: false };
+        let windows = self.all.get(usize::from(claim.limit)).map_or(&[][..], |l| &l.windows[..]);
+        let mut counts: Box<[Count]> = windows.iter().map(|_| Count::default()).collect();
+        self.reserve.assume(windows, &mut counts, now);
+        let slot = Slot {
+            limit: claim.limit,
+            key: Arc::clone(&claim.key),
+            in_flight: 0,
+            open: 0,
+            counts,
+            hold: None,
+            adapt: None,
+            quotas: Vec::new(),
+            taken: self.reserve.owed(claim.limit, now),
+            durable: 0,
+            born: self.born,
+            dirty: false,
+        };
         let i = if let Some(i) = self.free.pop() {
             self.slots[i as usize] = Some(slot);
             i
@@ -367,26 +687,30 @@ impl Limits {
             self.slots.push(Some(slot));
             u32::try_from(self.slots.len() - 1).unwrap_or(u32::MAX)
         };
-        self.keys.insert(name, i);
+        if let Some(keys) = self.keys.get_mut(usize::from(claim.limit)) {
+            keys.insert(Arc::clone(&claim.key), i);
+        }
         i as usize
     }
 
-    /// Without rates a slot serves its hold alone.
+    /// Where nothing is counted a slot serves its hold, its learned rate and the server's quota alone.
     fn drop_if_bare(&mut self, i: usize) {
-        let bare = |s: &Slot| s.hold.is_none() && s.in_flight == 0;
-        if self.rules.is_empty() && self.slots[i].as_ref().is_some_and(bare) {
+        let bare = |s: &Slot| s.is_bare() && !self.counts(s.limit);
+        if self.slots.get(i).and_then(Option::as_ref).is_some_and(bare) {
             self.remove(i);
         }
     }
 
     fn remove(&mut self, i: usize) {
         if let Some(slot) = self.slots[i].take() {
-            self.keys.remove(&slot.name);
+            if let Some(keys) = self.keys.get_mut(usize::from(slot.limit)) {
+                keys.remove(&slot.key);
+            }
             self.free.extend(u32::try_from(i));
         }
     }
 
-    fn touch(&mut self, i: usize) {
+    pub(super) fn touch(&mut self, i: usize) {
         if self.reserve.is_on()
             && let Some(slot) = self.slots[i].as_mut()
             && !slot.dirty
@@ -395,4 +719,27 @@ impl Limits {
             self.reserve.dirty.push((i, slot.born));
         }
     }
+
+    /// Keys about which something is kept.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.keys.iter().map(HashMap::len).sum()
+    }
+}
+
+/// A tab stands in no host name and in no name of a limit.
+pub(super) fn stored_key(name: Option<&str>, key: &str) -> String {
+    name.map_or_else(|| key.to_owned(), |name| format!("{key}\t{name}"))
+}
+
+fn share(count: u32, of: f64) -> u32 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a u32")]
+    let n = (f64::from(count) * of.clamp(0.0, 1.0)) as u32;
+    n.max(1)
+}
+
+fn thousandths(share: f64) -> u32 {
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 0 and 1000")]
+    let n = (share.clamp(0.0, 1.0) * 1000.0).round() as u32;
+    n
 }

@@ -107,11 +107,13 @@ impl Pacer {
         self.ask(tat, now).map_or_else(|at| at, |_| now)
     }
 
-    /// Takes one, or leaves `tat` as it is.
-    pub(super) fn take(&self, tat: &mut Tat, now: Moment) -> bool {
+    /// Takes one that weighs `weight`, or leaves `tat` as it is. What weighs more than one goes where one could, and the bucket
+    /// is in debt then.
+    pub(super) fn take(&self, tat: &mut Tat, weight: u32, now: Moment) -> bool {
         match self.ask(*tat, now) {
             Ok(new) => {
-                *tat = new;
+                let interval = u64::try_from(self.interval.as_nanos()).unwrap_or(TOP);
+                *tat = Tat(new.0.saturating_add(interval.saturating_mul(u64::from(weight.saturating_sub(1)))).min(TOP));
                 true
             }
             Err(_) => false,
@@ -159,10 +161,10 @@ mod tests {
         let now = Moment(5_000_000_000);
         assert_eq!(pacer.next_at(tat, now), now);
         assert_eq!(tat, Tat::default());
-        assert!(pacer.take(&mut tat, now));
-        assert!(!pacer.take(&mut tat, now));
+        assert!(pacer.take(&mut tat, 1, now));
+        assert!(!pacer.take(&mut tat, 1, now));
         assert_eq!(pacer.next_at(tat, now), now + Duration::from_millis(100));
-        assert!(pacer.take(&mut tat, now + Duration::from_millis(100)));
+        assert!(pacer.take(&mut tat, 1, now + Duration::from_millis(100)));
     }
 
     #[test]
@@ -173,7 +175,7 @@ mod tests {
             let (mut tat, mut now, mut sent) = (Tat::default(), Moment(1), Vec::new());
             for _ in 0..2000 {
                 now = pacer.next_at(tat, now);
-                assert!(pacer.take(&mut tat, now));
+                assert!(pacer.take(&mut tat, 1, now));
                 sent.push(now);
             }
             let most = sent.iter().map(|x| sent.iter().filter(|a| **a >= *x && **a < *x + r.per).count()).max();
@@ -185,7 +187,7 @@ mod tests {
     fn absurd_windows_and_instants_do_not_overflow() {
         let pacer = Pacer::new(Rate { count: u32::MAX, per: Duration::MAX }, Some(u32::MAX));
         let mut tat = Tat::default();
-        assert!(pacer.take(&mut tat, Moment::FAR));
+        assert!(pacer.take(&mut tat, 1, Moment::FAR));
         let _ = pacer.next_at(tat, Moment::FAR);
     }
 }

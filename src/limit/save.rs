@@ -2,31 +2,42 @@
 //! the last save is bounded and counted as spent.
 //!
 //! ```text
-//! start   reserve(commit interval); if the last run did not end cleanly: assume_unsaved(now, its reserved());
-//!         restore(row, down, now) for every saved row
+//! start   reserve(commit interval); durable before the first request: the greater of reserved() and what the last run left
+//!         to be assumed; assume_unsaved(now, what it left); restore(row, down, now) for every saved row
 //! commit  (rows, mark) = save(now); rows written in the commit's transaction; when it is durable: saved(mark)
-//! end     a last commit, marked clean when nothing is in flight
+//! end     a last commit, with it what the next start has to assume: assumed(now)
 //! ```
 //!
 //! Between two durable saves a key takes at most [`Limits::reserved`] permits, else it waits with `Why::Save`; so a run that
 //! was killed sent at most that many which no row knows. They are counted as arrived 5 s after the next start, for every
-//! key: one that no row names may have been asked too.
+//! key: one that no row names may have been asked too. Where that is so, a key's first permit waits until a row that counts
+//! them is durable: else a second kill before the first save would leave two such lots, of which the next start assumes one.
+//! A key that is not asked writes nothing, and the one assumption of each start covers it.
 
-use super::limits::{Count, Limits, Rule, Slot};
-use super::window::LOST;
+use super::adapt::Adapt;
+use super::claims::LimitId;
+use super::limits::{Count, Limit, Limits, Slot, Window, stored_key};
+use super::window::{Guard, LOST};
 use crate::clock::Moment;
+use crate::model::Rate;
 use serde::{Deserialize, Serialize};
 use std::time::Duration;
 
+/// After this long nothing is left of a learned rate: a day by a factor e, forgotten at a hundredth.
+const LEARNED: Duration = Duration::from_hours(24 * 5);
+
 /// One key's windows as they are kept in the state.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SavedKey {
-    /// As [`Limits::key_of`] gives it.
+    /// As [`Limits::stored_key`] gives it.
     pub key: String,
     /// On the wire at the save.
     pub in_flight: u32,
     /// One for each rate.
     pub windows: Vec<SavedWindow>,
+    /// Of its ceiling, what the learned rate is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapted: Option<f64>,
 }
 
 /// One window of a [`SavedKey`].
@@ -38,6 +49,35 @@ pub struct SavedWindow {
     pub ago: Vec<(i64, u32)>,
 }
 
+impl SavedKey {
+    /// The same `down` later, at the start of a run: what was on the wire counts as arrived 5 s after it.
+    #[must_use]
+    pub fn landed(mut self, down: Duration) -> Self {
+        let down = ms_signed(down);
+        let in_flight = std::mem::take(&mut self.in_flight);
+        for window in &mut self.windows {
+            for (ago, _) in &mut window.ago {
+                *ago = ago.saturating_add(down);
+            }
+            window.ago.push((-ms_signed(LOST), in_flight));
+        }
+        self
+    }
+
+    /// How long after its save something of it still counts; `None` while something is on the wire.
+    #[must_use]
+    pub fn counts_for(&self) -> Option<Duration> {
+        let left = |w: &SavedWindow| {
+            let hold = Guard::new(Rate { count: 1, per: Duration::from_millis(w.per_ms) }).hold();
+            let newest = w.ago.iter().map(|(ago, _)| *ago).min()?;
+            // A millisecond for each rounding.
+            Some(Duration::from_millis(u64::try_from(ms_signed(hold).saturating_sub(newest).saturating_add(2)).unwrap_or(0)))
+        };
+        let adapted = self.adapted.map(|_| LEARNED).unwrap_or_default();
+        (self.in_flight == 0).then(|| self.windows.iter().filter_map(left).max().unwrap_or_default().max(adapted))
+    }
+}
+
 /// What a save covers, until it is durable.
 #[derive(Debug, Default)]
 #[must_use = "give it to Limits::saved once the rows are durable"]
@@ -46,8 +86,8 @@ pub struct SaveMark(Vec<(usize, u64, u64)>);
 /// The bound of what no row knows.
 #[derive(Debug, Default)]
 pub(super) struct Reserve {
-    /// Permits of a key between durable saves; 0: nothing is saved, nothing bounded.
-    between: u32,
+    /// What a key may take between durable saves, by limit; empty: nothing is saved, nothing bounded.
+    between: Vec<u32>,
     /// Until when a new slot starts with this many spent at that instant.
     assumed: Option<(Moment, Moment, u32)>,
     /// Slots with their birth that changed since the last save.
@@ -56,25 +96,35 @@ pub(super) struct Reserve {
 
 impl Reserve {
     pub(super) fn is_on(&self) -> bool {
-        self.between > 0
+        !self.between.is_empty()
     }
 
-    /// Whether the key may take one more before the next durable save.
-    pub(super) fn covers(&self, slot: &Slot) -> bool {
-        self.between == 0 || slot.taken.saturating_sub(slot.durable) < u64::from(self.between)
+    /// Whether the key may take `weight` more before the next durable save.
+    pub(super) fn covers(&self, slot: &Slot, weight: u32) -> bool {
+        let between = self.between_of(slot.limit);
+        between == 0 || slot.taken.saturating_sub(slot.durable) + u64::from(weight) <= u64::from(between)
     }
 
     pub(super) fn assumes_at(&self, now: Moment) -> bool {
         self.assumed.is_some_and(|(until, _, _)| now < until)
     }
 
+    /// Permits that a slot made at `now` counts as taken: all that may be, where it starts with what is assumed.
+    pub(super) fn owed(&self, limit: LimitId, now: Moment) -> u64 {
+        if self.assumes_at(now) { u64::from(self.between_of(limit)) } else { 0 }
+    }
+
+    fn between_of(&self, limit: LimitId) -> u32 {
+        self.between.get(usize::from(limit)).copied().unwrap_or(0)
+    }
+
     /// What a slot made at `now` starts with.
-    pub(super) fn assume(&self, rules: &[Rule], counts: &mut [Count], now: Moment) {
+    pub(super) fn assume(&self, windows: &[Window], counts: &mut [Count], now: Moment) {
         if let Some((until, u, n)) = self.assumed
             && now < until
         {
-            for (rule, count) in rules.iter().zip(counts) {
-                count.spent.add(&rule.guard, u, n.min(rule.guard.limit()));
+            for (window, count) in windows.iter().zip(counts) {
+                count.spent.add(&window.guard, u, n.min(window.guard.limit()));
             }
         }
     }
@@ -82,42 +132,59 @@ impl Reserve {
 
 impl Limits {
     /// From now on every key takes at most [`Limits::reserved`] permits between durable saves: twice what `interval`, the
-    /// longest usual time from one commit to the next, lets through, and at least a burst.
+    /// longest usual time from one commit to the next, lets through, and at least a burst. Nothing where no limit has a rate.
     pub fn reserve(&mut self, interval: Duration) {
-        let of = |r: &Rule| {
-            let paced = interval.as_nanos().saturating_mul(2).div_ceil(r.pacer.interval().as_nanos().max(1));
-            u32::try_from(paced).unwrap_or(u32::MAX).max(r.pacer.burst()).min(r.guard.limit())
+        let of = |w: &Window| {
+            let paced = interval.as_nanos().saturating_mul(2).div_ceil(w.pacer.interval().as_nanos().max(1));
+            u32::try_from(paced).unwrap_or(u32::MAX).max(w.pacer.burst()).min(w.guard.limit())
         };
-        self.reserve.between = self.rules.iter().map(of).min().unwrap_or(0);
+        let between = |l: &Limit| l.windows.iter().map(of).min().map_or(0, |n| n.max(l.heaviest));
+        let all: Vec<u32> = self.all.iter().map(between).collect();
+        self.reserve.between = if all.iter().any(|n| *n > 0) { all } else { Vec::new() };
     }
 
-    /// The bound that is in force, 0 where none is; kept in the state before the first request.
+    /// The bound that is in force, of several limits the greatest, 0 where none is; kept in the state before the first request.
     #[must_use]
     pub fn reserved(&self) -> u32 {
-        self.reserve.between
+        self.reserve.between.iter().copied().max().unwrap_or(0)
     }
 
     /// The last run was killed: up to `reserved` requests of each key are known to no row and count as arrived 5 s after
     /// `now`. Before [`Limits::restore`].
     pub fn assume_unsaved(&mut self, now: Moment, reserved: u32) {
         let u = now + LOST;
-        let longest = self.rules.iter().map(|r| r.guard.hold()).max().unwrap_or_default();
+        let longest = self.all.iter().flat_map(|l| &l.windows).map(|w| w.guard.hold()).max().unwrap_or_default();
         self.reserve.assumed = (reserved > 0).then_some((u + longest, u, reserved));
+    }
+
+    /// What the next start has to assume if nothing more is taken: of earlier runs, for keys that were not saved since; 0 once
+    /// that has left every window.
+    #[must_use]
+    pub fn assumed(&self, now: Moment) -> u32 {
+        self.reserve.assumed.filter(|(until, _, _)| now < *until).map_or(0, |(_, _, n)| n)
+    }
+
+    /// Whether a key changed since the last save.
+    #[must_use]
+    pub fn has_unsaved(&self) -> bool {
+        !self.reserve.dirty.is_empty()
     }
 
     /// A row of an earlier run, saved `down` ago (zero where the calendar went back). A window of a new length is filled from
     /// the longest saved one, which is never too little.
     pub fn restore(&mut self, saved: &SavedKey, down: Duration, now: Moment) {
-        let Some(longest) = saved.windows.iter().max_by_key(|w| w.per_ms) else {
-            return;
-        };
+        let Some(claim) = self.claim_of(&saved.key) else { return };
+        let i = self.slot_for(&claim, now);
+        let limit = &self.all[usize::from(claim.limit)];
+        let Some(slot) = self.slots[i].as_mut() else { return };
+        if let (Some(share), Some(ceiling)) = (saved.adapted, limit.ceiling()) {
+            slot.adapt = Adapt::restored(ceiling, share, down, now).map(Box::new);
+        }
+        let Some(longest) = saved.windows.iter().max_by_key(|w| w.per_ms) else { return };
         let down = i128::try_from(down.as_nanos()).unwrap_or(i128::MAX / 4);
-        let rules: Vec<_> = self.rules.iter().map(|r| (r.guard, ms(r.rate.per))).collect();
-        let Some(slot) = self.slot_for(&saved.key, now) else {
-            return;
-        };
-        for ((guard, per_ms), count) in rules.iter().zip(&mut slot.counts) {
-            let window = saved.windows.iter().find(|w| w.per_ms == *per_ms).unwrap_or(longest);
+        for (of, count) in limit.windows.iter().zip(&mut slot.counts) {
+            let (guard, per_ms) = (&of.guard, ms(of.rate.per));
+            let window = saved.windows.iter().find(|w| w.per_ms == per_ms).unwrap_or(longest);
             for (ago, n) in &window.ago {
                 // Never later than a lost request of this very moment: rows from a clock that stepped do not hold for ever.
                 let ago = (i128::from(*ago) * 1_000_000).saturating_add(down).max(-nanos(LOST));
@@ -143,16 +210,20 @@ impl Limits {
             };
             slot.dirty = false;
             mark.push((i, born, slot.taken));
-            let windows = self.rules.iter().zip(&mut slot.counts).map(|(rule, count)| {
+            let limit = &self.all[usize::from(slot.limit)];
+            let windows = limit.windows.iter().zip(&mut slot.counts).map(|(window, count)| {
                 count.spent.forget(now);
-                let hold = nanos(rule.guard.hold());
+                let hold = nanos(window.guard.hold());
                 let ago = |(leave, n): (u64, u32)| {
                     let nanos = i128::from(now.0) - (i128::from(leave) - hold);
                     (i64::try_from(nanos.div_euclid(1_000_000)).unwrap_or(i64::MIN), n)
                 };
-                SavedWindow { per_ms: ms(rule.rate.per), ago: count.spent.leaving().map(ago).collect() }
+                SavedWindow { per_ms: ms(window.rate.per), ago: count.spent.leaving().map(ago).collect() }
             });
-            rows.push(SavedKey { key: slot.name.to_string(), in_flight: slot.in_flight, windows: windows.collect() });
+            let windows = windows.collect();
+            let key = stored_key(limit.name(), &slot.key);
+            let adapted = slot.adapt.as_ref().filter(|a| !a.is_over(now)).map(|a| a.share(now));
+            rows.push(SavedKey { key, in_flight: slot.in_flight, windows, adapted });
         }
         (rows, SaveMark(mark))
     }
@@ -169,6 +240,10 @@ impl Limits {
 
 fn ms(d: Duration) -> u64 {
     u64::try_from(d.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn ms_signed(d: Duration) -> i64 {
+    i64::try_from(d.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn nanos(d: Duration) -> i128 {

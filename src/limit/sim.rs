@@ -1,6 +1,6 @@
 //! A server, a network and workers in virtual time: what the limiter's promises are judged on.
 
-use super::{Limits, Permit, Why};
+use super::{Claim, Limits, Permit, Why};
 use crate::clock::{Moment, unit};
 use crate::model::Rate;
 use crate::model::plan::LimitsPlan;
@@ -17,6 +17,11 @@ pub(super) fn rate(count: u32, per_ms: u64) -> Rate {
 
 pub(super) fn plan(rates: &[Rate], burst: Option<u32>) -> LimitsPlan {
     LimitsPlan { rates: rates.to_vec(), burst, per_host: 64, ..LimitsPlan::default() }
+}
+
+/// A claim on the first limit.
+pub(super) fn one(key: &str) -> [Claim; 1] {
+    [Claim { limit: 0, key: key.into(), weight: 1 }]
 }
 
 /// When the limiter is told that a request counts.
@@ -69,7 +74,8 @@ impl World {
 
     /// Arrivals by the server's clock, in order.
     pub(super) fn arrivals(&self) -> Vec<Moment> {
-        let mut limits = Limits::new(&plan(&self.rates, self.burst));
+        let mut limits = Limits::new(&plan(&self.rates, self.burst), &[]);
+        let claims = one("a");
         let mut ends: BinaryHeap<Reverse<(u64, u64)>> = BinaryHeap::new();
         let mut permits: std::collections::HashMap<u64, (Option<Permit>, Fate)> = std::collections::HashMap::new();
         let mut arrivals = Vec::new();
@@ -82,15 +88,18 @@ impl World {
             {
                 ends.pop();
                 match permits.remove(&n) {
-                    Some((Some(permit), Fate::Answered)) => limits.arrived(permit, Moment(at)),
+                    Some((Some(mut permit), Fate::Answered)) => {
+                        limits.arrived(&mut permit, Moment(at));
+                        limits.done(permit);
+                    }
                     Some((Some(permit), Fate::Unsent)) => limits.unsent(permit),
                     Some((Some(permit), Fate::Lost)) => limits.lost(permit, Moment(at)),
                     _ => {}
                 }
             }
             while permits.len() < self.workers && now >= idle_until {
-                let verdict = limits.next_at("a", now);
-                let Some(permit) = limits.take("a", now) else {
+                let verdict = limits.next_at(&claims, now);
+                let Some(permit) = limits.take(&claims, now) else {
                     assert!(verdict.at > now, "refused though free: {verdict:?}");
                     break;
                 };
@@ -124,8 +133,10 @@ impl World {
                     )]
                     arrivals.push(Moment((arrival as f64 * (1.0 - self.drift)) as u64));
                 }
+                let mut permit = permit;
                 let permit = if self.counting == Counting::AtSend {
-                    limits.arrived(permit, now);
+                    limits.arrived(&mut permit, now);
+                    limits.done(permit);
                     None
                 } else {
                     Some(permit)
@@ -136,7 +147,7 @@ impl World {
                     idle_until = now + Duration::from_nanos(part(4 * SEC, u(8)));
                 }
             }
-            let wake = limits.next_at("a", now).at.max(idle_until);
+            let wake = limits.next_at(&claims, now).at.max(idle_until);
             let next = ends.peek().map_or(Moment::FAR, |Reverse((at, _))| Moment(*at));
             let full = permits.len() >= self.workers;
             let step = if full { next } else { wake.min(next) };

@@ -93,22 +93,37 @@ impl Spent {
         }
     }
 
-    /// Whether one more may go with `in_flight` on the way; [`Spent::forget`] first.
-    pub(super) fn admits(&self, guard: &Guard, in_flight: u32) -> bool {
-        self.total.saturating_add(in_flight) < guard.limit
+    /// Counts `n` no longer that were counted as arrived at `u`; those that have left since are gone anyway.
+    pub(super) fn take_back(&mut self, guard: &Guard, u: Moment, n: u32) {
+        let leave = u.0.div_ceil(guard.grain).saturating_mul(guard.grain).saturating_add(guard.hold);
+        if let Ok(i) = self.leaves.binary_search_by_key(&leave, |(at, _)| *at) {
+            let n = n.min(self.leaves[i].1);
+            self.leaves[i].1 -= n;
+            self.total -= n;
+            if self.leaves[i].1 == 0 {
+                self.leaves.remove(i);
+            }
+        }
+    }
+
+    /// What is counted, without what is in flight; [`Spent::forget`] first.
+    pub(super) fn total(&self) -> u32 {
+        self.total
+    }
+
+    /// Whether one that weighs `weight` may go with `in_flight` on the way; [`Spent::forget`] first.
+    pub(super) fn admits(&self, guard: &Guard, in_flight: u32, weight: u32) -> bool {
+        self.total.saturating_add(in_flight).saturating_add(weight) <= guard.limit
     }
 
     /// The earliest instant from `now` on at which [`Spent::admits`] says yes if nothing is admitted meanwhile;
     /// [`Moment::FAR`] while those in flight alone fill the window. [`Spent::forget`] first.
-    pub(super) fn opens_at(&self, guard: &Guard, in_flight: u32, now: Moment) -> Moment {
-        let room = guard.limit.saturating_sub(in_flight);
-        if room == 0 {
-            return Moment::FAR;
-        }
+    pub(super) fn opens_at(&self, guard: &Guard, in_flight: u32, weight: u32, now: Moment) -> Moment {
+        let Some(room) = guard.limit.checked_sub(in_flight.saturating_add(weight)) else { return Moment::FAR };
         let mut left = self.total;
         let mut at = now;
         for (leave, n) in &self.leaves {
-            if left < room {
+            if left <= room {
                 break;
             }
             left = left.saturating_sub(*n);
@@ -143,21 +158,21 @@ mod tests {
     fn settled_counts_until_a_window_after_its_headers() {
         let (g, mut spent) = (guard(2, 10), Spent::default());
         spent.add(&g, Moment(3 * S), 1);
-        assert!(spent.admits(&g, 0));
-        assert!(!spent.admits(&g, 1));
-        assert_eq!(spent.opens_at(&g, 1, Moment(4 * S)), Moment(13 * S + S / 100));
+        assert!(spent.admits(&g, 0, 1));
+        assert!(!spent.admits(&g, 1, 1));
+        assert_eq!(spent.opens_at(&g, 1, 1, Moment(4 * S)), Moment(13 * S + S / 100));
         spent.forget(Moment(13 * S + S / 100 - 1));
-        assert!(!spent.admits(&g, 1));
+        assert!(!spent.admits(&g, 1, 1));
         spent.forget(Moment(13 * S + S / 100));
-        assert!(spent.admits(&g, 1));
+        assert!(spent.admits(&g, 1, 1));
         assert!(spent.is_empty());
     }
 
     #[test]
     fn opens_far_while_only_those_in_flight_fill_the_window() {
         let (g, spent) = (guard(2, 10), Spent::default());
-        assert_eq!(spent.opens_at(&g, 2, Moment(S)), Moment::FAR);
-        assert_eq!(spent.opens_at(&g, 1, Moment(S)), Moment(S));
+        assert_eq!(spent.opens_at(&g, 2, 1, Moment(S)), Moment::FAR);
+        assert_eq!(spent.opens_at(&g, 1, 1, Moment(S)), Moment(S));
     }
 
     #[test]
@@ -166,9 +181,9 @@ mod tests {
         for t in [9, 2, 5] {
             spent.add(&g, Moment(t * S), 1);
         }
-        assert_eq!(spent.opens_at(&g, 0, Moment(10 * S)), Moment(12 * S + S / 100));
-        assert_eq!(spent.opens_at(&g, 1, Moment(10 * S)), Moment(15 * S + S / 100));
-        assert_eq!(spent.opens_at(&g, 2, Moment(10 * S)), Moment(19 * S + S / 100));
+        assert_eq!(spent.opens_at(&g, 0, 1, Moment(10 * S)), Moment(12 * S + S / 100));
+        assert_eq!(spent.opens_at(&g, 1, 1, Moment(10 * S)), Moment(15 * S + S / 100));
+        assert_eq!(spent.opens_at(&g, 2, 1, Moment(10 * S)), Moment(19 * S + S / 100));
     }
 
     proptest! {
@@ -186,19 +201,19 @@ mod tests {
                 let leaving_after = |t: u64| naive.iter().filter(|leave| **leave > t).count();
                 let room = count.saturating_sub(in_flight) as usize;
                 let (exact, slow) = (leaving_after(now.0) < room, leaving_after(now.0.saturating_sub(g.grain)) < room);
-                let said = spent.admits(&g, in_flight);
+                let said = spent.admits(&g, in_flight, 1);
                 prop_assert!(exact || !said, "admitted early");
                 prop_assert!(said || !slow, "refused late");
-                let opens = spent.opens_at(&g, in_flight, now);
+                let opens = spent.opens_at(&g, in_flight, 1, now);
                 prop_assert_eq!(said, opens == now);
                 if opens < Moment::FAR {
                     let mut then = spent.clone();
                     then.forget(opens);
-                    prop_assert!(then.admits(&g, in_flight));
+                    prop_assert!(then.admits(&g, in_flight, 1));
                     if opens > now {
                         let mut before = spent.clone();
                         before.forget(Moment(opens.0 - 1));
-                        prop_assert!(!before.admits(&g, in_flight), "could have opened earlier");
+                        prop_assert!(!before.admits(&g, in_flight, 1), "could have opened earlier");
                     }
                 } else {
                     prop_assert!(in_flight >= count);

@@ -1,5 +1,6 @@
 //! The words of the field as types: what every other module speaks.
 
+mod glob;
 mod key;
 mod outcome;
 pub mod plan;
@@ -9,6 +10,7 @@ mod secret;
 mod template;
 mod units;
 
+pub use glob::{HostGlob, path_glob};
 pub use key::{FetchKey, HostKey, LinkUrl, canonical, normalise};
 pub use outcome::{Answer, Failure, Outcome, Sent};
 pub use reason::{Class, REASONS, Reason, ReasonDoc};

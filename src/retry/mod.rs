@@ -17,7 +17,7 @@ mod table;
 
 pub use breaker::{Breaker, Change, FIRST_WAIT, LAST_WAIT, OPENS_AFTER, State};
 pub use budget::{Budget, FREE as BUDGET_FREE};
-pub use headers::{Asked, WaitFrom};
+pub use headers::{Asked, Quota, QuotaUnit, Scope, WaitFrom};
 pub use location::{Follow, redirect_target};
 pub use neighbours::Neighbours;
 pub use policy::{BY_TEXT, FREE_REPEATS, OWN_REFUSALS, RECORDS, Tried, Tries, Verdict, Whose, backoff, decide};

@@ -1,7 +1,7 @@
 //! The one table that says what an attempt's outcome means. By outcome, never by the text of an error.
 
 use super::challenge::challenge;
-use super::headers::{self, WaitFrom};
+use super::headers::{self, Asked, WaitFrom};
 use super::location::{Follow, follow, redirect_target};
 use crate::clock::Wall;
 use crate::model::plan::{RequestPlan, RetryPlan};
@@ -159,11 +159,8 @@ fn partial(status: u16, headers: &HeaderMap) -> Option<String> {
 fn refusal(status: u16, headers: &HeaderMap, body: &[u8], ctx: &Ctx<'_>) -> Option<Judgement> {
     const SECONDARY: &str = "secondary rate limit";
     let after = headers::retry_after(headers, ctx.wall);
-    let text = if matches!(status, 403 | 429) && body.len() < 64 * 1024 {
-        String::from_utf8_lossy(body).to_ascii_lowercase()
-    } else {
-        String::new()
-    };
+    let body = if matches!(status, 403 | 429) && body.len() < 64 * 1024 { body } else { &[] };
+    let text = String::from_utf8_lossy(body).to_ascii_lowercase();
     let secondary = text.contains(SECONDARY);
     let exhausted = headers::exhausted(headers);
     let mut by_text = false;
@@ -174,13 +171,16 @@ fn refusal(status: u16, headers: &HeaderMap, body: &[u8], ctx: &Ctx<'_>) -> Opti
         403 if secondary || text.contains("rate limit exceeded") || text.contains("too many requests") => by_text = true,
         _ => return None,
     }
-    // GitHub: a secondary limit leaves `remaining` above zero and the reset means another limit; without Retry-After a minute at
-    // least. <https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api>
-    let reset = if secondary && !exhausted { None } else { headers::reset(headers, ctx.wall) };
-    let (asked, from) = match (after, reset) {
-        (Some(wait), _) if !wait.is_zero() => (Some(wait), WaitFrom::RetryAfter),
-        (None, Some(wait)) => (Some(wait), WaitFrom::Reset),
-        (None, None) if secondary => (Some(Duration::from_mins(1)), WaitFrom::Backoff),
+    let mut told = headers::asked(headers, ctx.wall);
+    let explicit = told.filter(|a| a.from == WaitFrom::RetryAfter);
+    if let Some(wait) = headers::asked_in_body(body).filter(|w| !w.is_zero()) {
+        told = Some(Asked { wait: explicit.map_or(wait, |a| a.wait.max(wait)), from: WaitFrom::RetryAfter });
+    } else if secondary && !exhausted && explicit.is_none() {
+        // GitHub by its words alone, as behind a proxy that strips its headers: the reset is another limit's.
+        told = Some(Asked { wait: headers::SECONDARY, from: WaitFrom::Backoff });
+    }
+    let (asked, from) = match told {
+        Some(a) if !a.wait.is_zero() => (Some(a.wait), a.from),
         // Also where Retry-After is 0 or has passed.
         _ => (None, WaitFrom::Backoff),
     };
@@ -195,12 +195,8 @@ fn refusal(status: u16, headers: &HeaderMap, body: &[u8], ctx: &Ctx<'_>) -> Opti
 fn other_status(status: u16, headers: &HeaderMap, ctx: &Ctx<'_>) -> Judgement {
     let reason = Reason::of_status(status);
     let listed = ctx.retry.statuses.contains(&status);
-    let repeat = match headers.get("stripe-should-retry").map(http::HeaderValue::as_bytes) {
-        Some(b"true") => Repeat::Backoff,
-        Some(b"false") => Repeat::Never,
-        _ if listed => Repeat::Backoff,
-        _ => Repeat::Never,
-    };
+    let again = headers::should_retry(headers).unwrap_or(listed);
+    let repeat = if again { Repeat::Backoff } else { Repeat::Never };
     let class = if repeat == Repeat::Backoff { Class::Transient } else { reason.class() };
     // A misdirected (RFC 9110 15.5.20) or too early (RFC 8470 5.2) request was not processed: any method may repeat it.
     let unprocessed = matches!(status, 421 | 425) && ctx.method == ctx.listed;

@@ -275,6 +275,19 @@ fn refusals_are_429_and_what_asks_to_come_back() {
             "refused forbidden 60 backoff by text",
         ),
         (429, &[], "You have exceeded a secondary rate limit", "refused http-429 60 backoff"),
+        (
+            429,
+            &[("x-github-request-id", "1"), ("x-ratelimit-remaining", "40"), ("x-ratelimit-reset", "9")],
+            "",
+            "refused http-429 60 backoff",
+        ),
+        (403, &[("x-github-request-id", "1"), ("x-ratelimit-remaining", "40")], "Must have admin rights", "forbidden blocked Never"),
+        (429, &[("retry-after", "65")], "{\"retry_after\": 64.57, \"global\": false}", "refused http-429 65 retry-after"),
+        (429, &[("retry-after", "3")], "{\"retry_after\": 1336.57}", "refused http-429 1336.57 retry-after"),
+        (429, &[("retry-after", "0")], "{\"retry_after\": 0.25}", "refused http-429 0.25 retry-after"),
+        (429, &[("x-ratelimit-reset", "9")], "{\"retry_after\": 4}", "refused http-429 4 retry-after"),
+        (429, &[("x-ratelimit-reset", "9")], "{\"retry_after\": 0}", "refused http-429 9 reset"),
+        (503, &[], "{\"retry_after\": 4}", "http-503 transient Backoff"),
         (404, &[("retry-after", "7")], "rate limit exceeded", "http-404 permanent Never"),
     ] {
         assert_eq!(line(&get().judge(&ans(status, headers, body))), want, "{status} {headers:?} {body}");

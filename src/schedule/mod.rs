@@ -7,7 +7,7 @@
 use crate::clock::Moment;
 use crate::model::HostKey;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 /// Number of a host within one run.
@@ -75,6 +75,8 @@ pub struct Schedule<T> {
     queued: usize,
     /// Hosts with something queued.
     busy: usize,
+    /// Hosts that the gate blocked.
+    blocked: HashSet<Slot>,
     per_host: usize,
     delay: Duration,
 }
@@ -91,6 +93,7 @@ impl<T> Schedule<T> {
             next_slot: 0,
             queued: 0,
             busy: 0,
+            blocked: HashSet::new(),
             per_host: per_host.max(1),
             delay,
         }
@@ -137,6 +140,7 @@ impl<T> Schedule<T> {
         let idle = self.hosts.get(&slot).is_some_and(|h| h.queue.is_empty() && h.in_flight == 0 && h.next_start <= now);
         if idle && let Some(h) = self.hosts.remove(&slot) {
             self.by_key.remove(&h.key);
+            self.blocked.remove(&slot);
         }
         idle
     }
@@ -171,6 +175,7 @@ impl<T> Schedule<T> {
 
     /// A host that the gate had blocked, or that waits, may be asked again (the gate is asked anew).
     pub fn wake(&mut self, slot: Slot) {
+        self.blocked.remove(&slot);
         if let Some(h) = self.hosts.get_mut(&slot) {
             h.blocked = false;
             if matches!(h.place, Place::Heap(_)) {
@@ -182,8 +187,7 @@ impl<T> Schedule<T> {
 
     /// Wakes every blocked host: something freed what they all wait for.
     pub fn wake_blocked(&mut self) {
-        let blocked: Vec<Slot> = self.hosts.iter().filter(|(_, h)| h.blocked).map(|(s, _)| *s).collect();
-        for slot in blocked {
+        for slot in std::mem::take(&mut self.blocked) {
             self.wake(slot);
         }
     }
@@ -331,9 +335,11 @@ impl<T> Schedule<T> {
                     self.ring.push_front(slot);
                     continue;
                 }
-                Gate::At(at) if at == Moment::FAR => h.blocked = true,
-                Gate::At(at) => self.wait(slot, at.max(Moment(now.0 + 1))),
-                Gate::Blocked => h.blocked = true,
+                Gate::At(at) if at < Moment::FAR => self.wait(slot, at.max(Moment(now.0 + 1))),
+                Gate::At(_) | Gate::Blocked => {
+                    h.blocked = true;
+                    self.blocked.insert(slot);
+                }
             }
             turned = 0;
         }

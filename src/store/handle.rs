@@ -2,7 +2,7 @@
 
 use super::encode::Encoder;
 use super::error::StoreError;
-use super::types::{Claim, HostId, InputMark, LeaseRequest, Leased, Offer, Offered, Settle, Settled, StoredRobots};
+use super::types::{Claim, HostId, InputMark, LeaseRequest, Leased, LimitsSave, Offer, Offered, Settle, Settled, StoredRobots};
 use super::writer::Reasons;
 use crate::clock::Wall;
 use crate::events::Account;
@@ -39,6 +39,7 @@ pub(super) enum Command {
     HostNamed(HostKey, Reply<bool>),
     PutHost(HostId, StoredRobots),
     Hold(String, Wall),
+    Limits(LimitsSave, Reply<()>),
     Put(String, String),
     Snapshot(String),
     #[cfg(test)]
@@ -163,9 +164,14 @@ impl Store {
         self.tell(Command::PutHost(host, robots)).await
     }
 
-    /// Keeps a hold; rides on the next commit.
+    /// Keeps a hold until a time of [`super::Opened::calendar`]; rides on the next commit.
     pub async fn hold(&self, key: &str, until: Wall) -> Result<(), StoreError> {
         self.tell(Command::Hold(key.to_owned(), until)).await
+    }
+
+    /// Commits what limits have counted, with everything so far; done when it is durable. The caller keeps the rhythm.
+    pub async fn limits(&self, save: LimitsSave) -> Result<(), StoreError> {
+        self.ask(|reply| Command::Limits(save, reply)).await
     }
 
     /// Keeps a small value of the engine's; rides on the next commit.
@@ -220,7 +226,7 @@ impl Store {
 
     /// Ends the writer as a kill would: without a commit.
     #[cfg(test)]
-    pub(super) async fn crash(&self) {
+    pub(crate) async fn crash(&self) {
         let _ = self.ask(Command::Crash).await;
     }
 

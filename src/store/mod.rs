@@ -12,9 +12,9 @@
 //!    place on with the page's rows;
 //! 6. ends with [`Store::close`]. Dropping every handle commits too, but the end does not count as clean.
 //!
-//! A commit comes by itself 200 ms after the first change, or at 1,000 settled entries or 4 MiB of rows: sinks are appended
-//! and synced first, then one transaction holds fates, discovered addresses, marks, counters, the input's place, holds and
-//! robots. *The database says done, so the bytes below the mark are durable; bytes above it are garbage.* Settles whose rows
+//! A commit comes by itself 200 ms after the first change, or at 1,000 settled entries or 4 MiB of rows, and at once with
+//! [`Store::limits`]: sinks are appended and synced first, then one transaction holds fates, discovered addresses, marks,
+//! counters, the input's place, holds, limits and robots. *The database says done, so the bytes below the mark are durable; bytes above it are garbage.* Settles whose rows
 //! go to a compressed sink wait, in memory and leased, for its next member (1 MiB, [`StoreConfig::flush`],
 //! [`Store::commit`]); everything else does not wait for them. `docs/delivery.md` has format, cases and limits.
 //!
@@ -29,6 +29,7 @@ pub mod encode;
 mod error;
 mod frontier;
 mod handle;
+mod limiter;
 mod lock;
 mod open;
 pub mod read;
@@ -44,6 +45,6 @@ pub use handle::{PutBack, Store};
 pub use lock::Holder;
 pub use open::open;
 pub use types::{
-    BadRecord, Claim, EncodedRows, HostId, HostLease, InputMark, Lease, LeaseRequest, Leased, Offer, OfferUrl, Offered, Opened, Origin,
-    Settle, Settled, StoreConfig, StoredRobots,
+    BadRecord, Claim, EncodedRows, HostId, HostLease, InputMark, KeptLimit, Lease, LeaseRequest, Leased, LimitRow, LimitsSave, Offer,
+    OfferUrl, Offered, Opened, Origin, Settle, Settled, StoreConfig, StoredRobots,
 };

@@ -4,6 +4,7 @@ use super::cut::Cut;
 use super::error::OpenError;
 use super::frontier::Frontier;
 use super::handle::{Shared, Store};
+use super::limiter::Patience;
 use super::schema::{self, Durability};
 use super::sink::{self, Mark, Sink};
 use super::types::{InputMark, Opened, StoreConfig};
@@ -24,7 +25,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 /// # Errors
 /// See [`OpenError`]; each knows its exit code and advice. Nothing that was gathered is overwritten or deleted.
 pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened), OpenError> {
-    let now = clock.wall();
+    let stamp = clock.stamp();
+    let now = stamp.wall;
     let (dir, throwaway) = folder(config.dir.as_deref(), now)?;
     let lock = lock::folder(&dir, now)?;
     let plans: Vec<(&'static str, &SinkPlan)> =
@@ -34,7 +36,9 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
     let sync = throwaway.is_none();
     let path = dir.join("state.db");
     let mut opened = Opened::default();
+    let mut patience = Patience::default();
     if config.fresh {
+        patience = Patience::of_other(&path);
         aside::set_aside(&dir, &paths, now, &mut opened.notices)?;
     }
     let conn = schema::open(&path, durability)?;
@@ -43,6 +47,7 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
     let mut stored = Stored::default();
     if opened.resumed {
         stored = read(&conn, &mut opened).map_err(&db)?;
+        patience = Patience::read(&conn).map_err(&db)?;
         let changed = compare(&stored.frozen, &config.frozen);
         let blank = opened.input.is_none() && opened.account.inputs == 0 && opened.finished.is_none();
         if blank && (changed.is_err() || opened.columns.is_some()) {
@@ -69,7 +74,10 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
         untouched(&conn, &sinks, stored.clean, &path)?;
     }
     recover(&sinks, stored.clean, &mut opened.notices)?;
-    begin_run(&conn, &config, &sinks, &stored, opened.resumed, now).map_err(&db)?;
+    let up = stamp.up;
+    patience.resume(stamp, config.reserved, &mut opened);
+    let record = || patience.record(&conn, !opened.resumed, &opened.calendar, up);
+    begin_run(&conn, &config, &sinks, &stored, opened.resumed, now, record).map_err(&db)?;
     if sync {
         sink::sync_folder(&dir)?;
     }
@@ -92,6 +100,7 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
         flush: config.flush,
         input: None,
         snapshot: None,
+        unsaved: None,
         cut_recorded: None,
         begun: false,
         since: None,
@@ -214,8 +223,6 @@ fn read(conn: &Connection, opened: &mut Opened) -> rusqlite::Result<Stored> {
     stored.cut = meta("cut")?.and_then(|v| v.parse().ok()).unwrap_or(0);
     stored.cut_below = meta("cut_below")?.and_then(|v| v.parse().ok());
     stored.sweep = meta("sweep")?.and_then(|v| v.parse().ok()).unwrap_or(0);
-    let mut holds = conn.prepare("SELECT key, until FROM hold ORDER BY key")?;
-    opened.holds = holds.query_map([], |r| Ok((r.get(0)?, Wall(r.get(1)?))))?.collect::<Result<_, _>>()?;
     let mut extra = conn.prepare("SELECT substr(k, 3), v FROM meta WHERE k GLOB 'x.*'")?;
     opened.extra = extra.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_, _>>()?;
     let mut reasons = conn.prepare("SELECT code, id, n FROM reason")?;
@@ -321,8 +328,16 @@ fn recover(sinks: &[Sink], clean: bool, notices: &mut Vec<String>) -> Result<(),
     Ok(())
 }
 
-/// Makes a new state whole, or says of an old one that a run is on.
-fn begin_run(conn: &Connection, config: &StoreConfig, sinks: &[Sink], stored: &Stored, resumed: bool, now: Wall) -> rusqlite::Result<()> {
+/// Makes a new state whole, or says of an old one that a run is on; `record` writes what limits need to be durable by then.
+fn begin_run(
+    conn: &Connection,
+    config: &StoreConfig,
+    sinks: &[Sink],
+    stored: &Stored,
+    resumed: bool,
+    now: Wall,
+    record: impl FnOnce() -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
     conn.execute_batch("BEGIN IMMEDIATE")?;
     let work = || {
         if !resumed {
@@ -334,7 +349,7 @@ fn begin_run(conn: &Connection, config: &StoreConfig, sinks: &[Sink], stored: &S
         schema::put_meta(conn, "job", &config.job)?;
         schema::put_meta(conn, "run_started", &now.0.to_string())?;
         schema::put_meta(conn, "clean", "0")?;
-        conn.execute("DELETE FROM hold WHERE until <= ?1", [now.0])?;
+        record()?;
         for (i, sink) in sinks.iter().enumerate() {
             let path = sink.path().map(|p| p.to_string_lossy().into_owned());
             if stored.sinks.contains_key(sink.name) {

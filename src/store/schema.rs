@@ -8,7 +8,8 @@ use std::time::Duration;
 /// The version in `PRAGMA user_version`; `docs/delivery.md` describes it.
 pub(super) const VERSION: i64 = 1;
 
-/// `later.due` of entries that wait for the final sweep: later than every wall time.
+/// `later.due` of entries that wait for the final sweep, `limiter.dead` of a key with something on the wire: later than every
+/// wall time.
 pub(super) const SWEEP: i64 = i64::MAX / 2;
 
 /// `entry.fate` while there is none.
@@ -36,6 +37,8 @@ CREATE TABLE sink(id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, path TEXT, 
 CREATE TABLE chunk(sink INTEGER NOT NULL, off INTEGER NOT NULL, len INTEGER NOT NULL, records INTEGER NOT NULL, hash BLOB NOT NULL,
   PRIMARY KEY(sink, off)) WITHOUT ROWID;
 CREATE TABLE hold(key TEXT PRIMARY KEY, until INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE limiter(key TEXT PRIMARY KEY, row TEXT NOT NULL, at INTEGER NOT NULL, dead INTEGER NOT NULL) WITHOUT ROWID;
+CREATE INDEX limiter_dead ON limiter(dead);
 CREATE TABLE meta(k TEXT PRIMARY KEY, v TEXT NOT NULL) WITHOUT ROWID;
 ";
 

@@ -1,7 +1,7 @@
 //! The words between the engine and the store: plain data.
 
 use super::encode::EncoderSpec;
-use crate::clock::Wall;
+use crate::clock::{Steady, Wall};
 use crate::events::Account;
 use crate::model::plan::SinkPlan;
 use crate::model::{Columns, EntryId, FetchKey, HostKey, Reason};
@@ -31,6 +31,9 @@ pub struct StoreConfig {
     pub depth: Option<u32>,
     /// Start over: earlier outputs and state are renamed, never deleted.
     pub fresh: bool,
+    /// What the next start has to assume if this run is killed before it saves; durable when [`super::open()`] is through.
+    /// `None`: the job has no rates, and what is kept of earlier ones stays as it is.
+    pub reserved: Option<u32>,
     /// What takes the place of the process's stdout in tests and embedders; `None`: stdout itself.
     pub stdout: Option<File>,
 }
@@ -50,12 +53,49 @@ pub struct Opened {
     pub input: Option<InputMark>,
     /// Carried columns that an earlier run froze.
     pub columns: Option<Vec<String>>,
-    /// Holds by limit key, expired ones included.
+    /// Stored times are times of this calendar, and what is stored in this run has to be.
+    pub calendar: Steady,
+    /// Holds by limit key.
     pub holds: Vec<(String, Wall)>,
+    /// What limits have counted and still count; none where the job has no rates.
+    pub limiter: Vec<KeptLimit>,
+    /// What may have been sent by each key and is in no row of `limiter`.
+    pub unsaved: u32,
     /// Lowercase sentences for people (what was cut, what was renamed).
     pub notices: Vec<String>,
     /// What the engine kept with [`super::Store::put`].
     pub extra: BTreeMap<String, String>,
+}
+
+/// A row of the limiter as an earlier run left it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptLimit {
+    /// As it was given.
+    pub row: String,
+    /// How long ago that was, at least.
+    pub down: Duration,
+}
+
+/// What limits have counted since their last save; one commit, made at once, holds it and everything else that waits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LimitsSave {
+    /// When it was taken, by [`Opened::calendar`].
+    pub at: Wall,
+    /// One for each key that changed.
+    pub rows: Vec<LimitRow>,
+    /// What the next start has to assume beside them.
+    pub unsaved: u32,
+}
+
+/// One key of a [`LimitsSave`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LimitRow {
+    /// Which.
+    pub key: String,
+    /// What is to be kept (opaque).
+    pub row: String,
+    /// How long it counts; after that it is deleted, at once where it is zero. `None`: for as long as nothing else is said.
+    pub counts_for: Option<Duration>,
 }
 
 /// How far the input was read, in the same transaction as the offers made of it.

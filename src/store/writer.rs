@@ -94,6 +94,8 @@ pub(super) struct Writer {
     pub(super) flush: Duration,
     pub(super) input: Option<InputMark>,
     pub(super) snapshot: Option<String>,
+    /// What the state says that the next start has to assume of limits.
+    pub(super) unsaved: Option<u32>,
     /// What the state says of cut links.
     pub(super) cut_recorded: Option<(u64, i64)>,
     /// Whether a transaction is open, and since when it holds changes.
@@ -222,6 +224,10 @@ impl Writer {
                     .prepare_cached("INSERT INTO hold(key, until) VALUES (?1, ?2) ON CONFLICT(key) DO UPDATE SET until = excluded.until")
                     .and_then(|mut s| s.execute(params![key, until.0]))
                     .map_err(self.db())?;
+            }
+            Command::Limits(save, reply) => {
+                let saved = self.keep_limits(&save);
+                self.answer(reply, saved)?;
             }
             Command::Put(key, value) => {
                 self.begin()?;

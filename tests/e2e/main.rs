@@ -28,6 +28,7 @@ mod extract;
 mod holds;
 mod inputs;
 mod jobs;
+mod limits;
 mod network;
 mod pages;
 mod redirects;

@@ -64,7 +64,7 @@ fn verbose_shows_the_waits_for_a_rate_once_each() {
     let run = job.run().arg("--verbose").expect(0);
     let waits: Vec<&str> = run.err.lines().filter(|l| l.contains("s wait ")).collect();
     assert!((2..=4).contains(&waits.len()), "{}", run.err);
-    assert!(waits[0].contains("127.0.0.1 for ") && waits[0].contains("1/s"), "{}", waits[0]);
+    assert!(waits[0].contains(" for 1/s") && waits[0].contains(" at 127.0.0.1"), "{}", waits[0]);
 }
 
 #[test]

@@ -2,13 +2,14 @@
 
 use super::request::{header_name, header_value};
 use super::{Builder, take};
+use crate::config::leaf::Texts;
 use crate::config::raw;
 use crate::config::tree::Value;
 use crate::model::plan::{AuthKind, AuthPlan};
 use crate::model::{Secret, normalise};
 use url::Url;
 
-const KINDS: [&str; 3] = ["auth.bearer", "auth.basic", "auth.header"];
+const KINDS: [&str; 4] = ["auth.bearer", "auth.basic", "auth.header", "auth.tokens"];
 
 pub(super) fn auth(b: &mut Builder<'_>, raw: raw::Auth) -> Option<AuthPlan> {
     if !b.context.tree.is_set("auth") {
@@ -16,8 +17,8 @@ pub(super) fn auth(b: &mut Builder<'_>, raw: raw::Auth) -> Option<AuthPlan> {
     }
     let said: Vec<&str> = KINDS.into_iter().filter(|key| b.context.tree.get(key).is_some()).collect();
     match said.as_slice() {
-        [] => b.lacks("auth", "says nothing: set bearer, basic or header"),
-        [first, second, ..] => b.error(second, format!("{first} is set too: set exactly one of bearer, basic and header")),
+        [] => b.lacks("auth", "says nothing: set bearer, basic, header or tokens"),
+        [first, second, ..] => b.error(second, format!("{first} is set too: set exactly one of bearer, basic, header and tokens")),
         _ => {}
     }
     let bearer = take!(b, "auth", raw.bearer).map(|text| AuthKind::Bearer(value(b, "auth.bearer", &text)));
@@ -28,11 +29,12 @@ pub(super) fn auth(b: &mut Builder<'_>, raw: raw::Auth) -> Option<AuthPlan> {
         }
         AuthKind::Header(pairs.0.iter().map(|(name, text)| header(b, name, text)).collect())
     });
+    let tokens = take!(b, "auth", raw.tokens).map(|Texts(texts)| tokens(b, &texts));
     let hosts = match take!(b, "auth", raw.hosts) {
         Some(hosts) => listed(b, &hosts.0),
         None => own(b),
     };
-    Some(AuthPlan { hosts, kind: bearer.or(basic.flatten()).or(header)? })
+    Some(AuthPlan { hosts, kind: bearer.or(basic.flatten()).or(header).or(tokens)? })
 }
 
 /// A value of `[auth]`, resolved; fit for a header.
@@ -72,6 +74,20 @@ fn header(b: &mut Builder<'_>, name: &str, text: &str) -> (String, Secret) {
         b.error(&key, message);
     }
     (name.to_owned(), value(b, &key, text))
+}
+
+/// Two that are one and the same would spend one quota twice.
+fn tokens(b: &mut Builder<'_>, texts: &[String]) -> AuthKind {
+    if texts.len() < 2 {
+        b.error("auth.tokens", "wants two tokens or more: a single one is bearer = \"${env:…}\"");
+    }
+    let tokens: Vec<Secret> = texts.iter().enumerate().map(|(i, text)| value(b, &format!("auth.tokens[{i}]"), text)).collect();
+    for (i, token) in tokens.iter().enumerate().filter(|(_, token)| !token.reveal().is_empty()) {
+        if let Some(first) = tokens[..i].iter().position(|other| other == token) {
+            b.error(&format!("auth.tokens[{i}]"), format!("is the same token as auth.tokens[{first}]: each has limits of its own"));
+        }
+    }
+    AuthKind::Tokens(tokens)
 }
 
 /// `hosts = […]`: names, `host:port` or origins, in lower case as WHATWG writes them.
@@ -130,7 +146,8 @@ fn own(b: &mut Builder<'_>) -> Vec<String> {
     if names.is_empty() || !one_host {
         // Whoever may see them has nothing to do with what is wrong with the credentials themselves.
         let elsewhere = |key: &str| {
-            key.starts_with("auth.") && !KINDS.iter().any(|k| key.strip_prefix(k).is_some_and(|r| r.is_empty() || r.starts_with('.')))
+            key.starts_with("auth.")
+                && !KINDS.iter().any(|k| key.strip_prefix(k).is_some_and(|r| r.is_empty() || r.starts_with(['.', '['])))
         };
         if b.errors.iter().any(|e| elsewhere(&e.key)) {
             return names;

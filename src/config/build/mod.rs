@@ -2,16 +2,20 @@
 
 mod auth;
 mod frozen;
+mod host;
+mod limit;
 mod limits;
 mod output;
 mod pages;
 mod request;
+mod response;
 mod source;
 
 use super::errors::{ConfigError, Origin};
 use super::leaf::Set;
 use super::raw;
 use super::tree::{Node, Value};
+use super::walk::without_places;
 use crate::model::Template;
 use crate::model::plan::{InputPlan, NetworkPlan, Plan, StatePlace};
 use std::collections::BTreeMap;
@@ -77,6 +81,7 @@ pub(super) fn defaults(tree: &mut Node, shape: Shape, job_file: Option<&Path>) {
         };
         tree.default("crawl.robots", Value::Text(robots));
     }
+    limit::defaults(tree);
     output::defaults(tree, job_file);
 }
 
@@ -87,7 +92,6 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     let frozen = frozen::frozen(b.context.tree);
     let input = source::input(&mut b, job.input);
     let mut request = request::request(&mut b, job.request, &job.crawl.robots);
-    let input = input.map(|input| InputPlan { keeps_listed: request::names_url(&request), ..input });
     let auth = auth::auth(&mut b, job.auth);
     let crawl = pages::crawl(&mut b, job.crawl);
     let pages = pages::pages(&mut b, job.pages);
@@ -100,9 +104,12 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     }
     let (name, state) = output::job(&mut b, job.job);
     let output = output::output(&mut b, job.output);
-    let limits = limits::limits(&mut b, job.limits);
+    let limits = limits::limits(&mut b, job.limits, job.limit);
     let retry = limits::retry(&mut b, job.retry);
     request.idempotent |= retry.methods.contains(&request.method);
+    let hosts = host::hosts(&mut b, job.host, &limits, &retry);
+    let input = input.map(|input| InputPlan { keeps_listed: request::names_url(&request, &hosts), ..input });
+    let responses = response::responses(&mut b, job.response);
     let network = limits::network(&mut b, job.network);
     let stop = limits::stop(&mut b, job.stop);
     let job_file = b.context.job_file.map(Path::to_path_buf);
@@ -114,8 +121,8 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
         request,
         auth,
         limits,
-        hosts: Vec::new(),
-        responses: Vec::new(),
+        hosts,
+        responses,
         retry,
         crawl,
         pages,
@@ -143,6 +150,11 @@ fn check_extract(
     let mut errors: Vec<_> = fields.into_iter().chain(scope).map(|e| (e.key, e.message)).collect();
     errors.dedup();
     errors
+}
+
+/// `line 12`, where a place has one.
+fn line_of(origin: &Origin) -> Option<String> {
+    if let Origin::File { line, .. } = origin { Some(format!("line {line}")) } else { None }
 }
 
 struct Builder<'a> {
@@ -178,21 +190,14 @@ impl Builder<'_> {
     /// Who set a key, else its section, else the job as a whole. `crawl.follow[1]` is the second of a list.
     fn origin(&self, key: &str) -> Origin {
         let mut key = key;
-        if let Some((list, place)) = key.strip_suffix(']').and_then(|k| k.rsplit_once('[')) {
-            key = list;
-            if let (Some(Value::List(items)), Ok(i)) = (self.context.tree.get(list).map(|n| &n.value), place.parse::<usize>())
-                && let Some(item) = items.get(i)
-            {
-                return item.at.clone();
-            }
-        }
         loop {
-            match self.context.tree.get(key) {
-                Some(node) if node.at.rank() > 0 => return node.at.clone(),
-                _ => match key.rsplit_once('.') {
-                    Some((section, _)) if section.contains('.') || self.context.tree.get(key).is_none() => key = section,
-                    _ => return Origin::Job,
-                },
+            let found = self.context.tree.get(key);
+            let list = key.strip_suffix(']').and_then(|k| k.rsplit_once('[')).map(|(list, _)| list);
+            match (found, list, key.rsplit_once('.')) {
+                (Some(node), ..) if node.at.rank() > 0 => return node.at.clone(),
+                (_, Some(list), _) => key = list,
+                (_, _, Some((section, _))) if section.contains(['.', '[']) || found.is_none() => key = section,
+                _ => return Origin::Job,
             }
         }
     }
@@ -271,8 +276,11 @@ impl Builder<'_> {
     }
 
     fn no_stray_secrets(&mut self) {
-        let allowed =
-            |key: &str| key.starts_with("auth.") && key != "auth.hosts" || key.starts_with("request.headers.") || key == "request.proxy";
+        let allowed = |key: &str| {
+            let key = without_places(key);
+            let headers = key.starts_with("request.headers.") || key.starts_with("host.headers.");
+            headers || key == "request.proxy" || key == "host.proxy" || key.starts_with("auth.") && key != "auth.hosts"
+        };
         let mut stray = Vec::new();
         self.context.tree.each_text("", &mut |key, node, text| {
             if text.contains("${env:") && !allowed(key) {

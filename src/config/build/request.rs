@@ -3,7 +3,7 @@
 use super::{Builder, source, take};
 use crate::config::leaf::{OrOff, Robots, Set, Size, Texts, Wait};
 use crate::config::raw;
-use crate::model::plan::{BodyPlan, HeaderValue, ProxyPlan, RequestPlan, UserAgent};
+use crate::model::plan::{BodyPlan, HeaderValue, HostPlan, ProxyPlan, RequestPlan, UserAgent};
 use crate::model::{Secret, Template};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) fn request(b: &mut Builder<'_>, raw: raw::Request, crawl_robots: &Set
         source::request_url(b, &url);
     }
     let method = method(b, raw.method);
-    let user_agent = user_agent(b, raw.user_agent);
+    let user_agent = user_agent(b, "request.user_agent", raw.user_agent).unwrap_or(UserAgent::Text(String::new()));
     let robots = take!(b, "request", raw.robots).unwrap_or(Robots::Obey);
     let robots = if let Set::To(own) = crawl_robots { *own } else { robots };
     if b.context.tree.is_set("crawl.robots") && b.context.tree.is_set("request.robots") {
@@ -39,10 +39,10 @@ pub(super) fn request(b: &mut Builder<'_>, raw: raw::Request, crawl_robots: &Set
     let ca_file = b.take("request.tls.ca_file", raw.tls.ca_file).map(|text| b.path("request.tls.ca_file", &text));
     RequestPlan {
         query: templates(b, "request.query", query),
-        headers: self::headers(b, headers),
+        headers: self::headers(b, "request.headers", headers),
         body: body(b, raw.body, raw.json, raw.form),
         user_agent,
-        proxy: proxy(b, raw.proxy),
+        proxy: proxy(b, "request.proxy", raw.proxy),
         connect_timeout: time(b, "request.timeout.connect", raw.timeout.connect),
         first_byte_timeout: time(b, "request.timeout.first_byte", raw.timeout.first_byte),
         idle_timeout: time(b, "request.timeout.idle", raw.timeout.idle),
@@ -58,9 +58,9 @@ pub(super) fn request(b: &mut Builder<'_>, raw: raw::Request, crawl_robots: &Set
 }
 
 /// Whether a template of the request, its address left out, has a place for the column `url`.
-pub(super) fn names_url(request: &RequestPlan) -> bool {
+pub(super) fn names_url(request: &RequestPlan, hosts: &[HostPlan]) -> bool {
     let query = request.query.iter().map(|(_, t)| t);
-    let headers = request.headers.iter().filter_map(|(_, value)| match value {
+    let headers = request.headers.iter().chain(hosts.iter().flat_map(|h| &h.headers)).filter_map(|(_, value)| match value {
         HeaderValue::Text(t) => Some(t),
         HeaderValue::Secret(_) => None,
     });
@@ -84,24 +84,24 @@ fn method(b: &mut Builder<'_>, raw: Set<String>) -> String {
     method
 }
 
-fn user_agent(b: &mut Builder<'_>, raw: Set<String>) -> UserAgent {
-    let text = b.take("request.user_agent", raw).unwrap_or_default();
-    if text.trim().is_empty() && b.context.tree.is_set("request.user_agent") && !b.is_wrong("request.user_agent") {
-        b.error("request.user_agent", "is empty: name your program and a contact");
+pub(super) fn user_agent(b: &mut Builder<'_>, key: &str, raw: Set<String>) -> Option<UserAgent> {
+    let text = b.take(key, raw)?;
+    if text.trim().is_empty() {
+        b.error(key, "is empty: name your program and a contact");
     } else if let Err(message) = header_value(&text) {
-        b.error("request.user_agent", message);
+        b.error(key, message);
     }
-    if text == "browser" { UserAgent::Browser } else { UserAgent::Text(text) }
+    Some(if text == "browser" { UserAgent::Browser } else { UserAgent::Text(text) })
 }
 
 fn templates(b: &mut Builder<'_>, key: &str, pairs: Vec<(String, String)>) -> Vec<(String, Template)> {
     pairs.into_iter().filter_map(|(name, text)| Some((b.template(&format!("{key}.{name}"), &text)?, name))).map(|(t, n)| (n, t)).collect()
 }
 
-fn headers(b: &mut Builder<'_>, pairs: Vec<(String, String)>) -> Vec<(String, HeaderValue)> {
+pub(super) fn headers(b: &mut Builder<'_>, table: &str, pairs: Vec<(String, String)>) -> Vec<(String, HeaderValue)> {
     let mut out: Vec<(String, HeaderValue)> = Vec::new();
     for (name, text) in pairs {
-        let key = format!("request.headers.{name}");
+        let key = format!("{table}.{name}");
         if let Err(message) = header_name(&name) {
             b.error(&key, message);
             continue;
@@ -168,40 +168,40 @@ fn body(
     body.or(json).or(form)
 }
 
-fn proxy(b: &mut Builder<'_>, raw: Set<OrOff<Texts>>) -> ProxyPlan {
-    let Texts(list) = match b.take("request.proxy", raw) {
+pub(super) fn proxy(b: &mut Builder<'_>, key: &str, raw: Set<OrOff<Texts>>) -> ProxyPlan {
+    let Texts(list) = match b.take(key, raw) {
         None => return ProxyPlan::Environment,
         Some(OrOff::Off) => return ProxyPlan::Off,
         Some(OrOff::On(list)) => list,
     };
     if list.is_empty() {
-        b.error("request.proxy", "is an empty list: write \"off\" for no proxy");
+        b.error(key, "is an empty list: write \"off\" for no proxy");
     }
-    let proxies: Vec<String> = list.iter().map(|text| one_proxy(b, text)).collect();
+    let proxies: Vec<String> = list.iter().map(|text| one_proxy(b, key, text)).collect();
     ProxyPlan::List(proxies)
 }
 
 /// With its scheme; a secret within a longer text is percent-encoded, since it stands in the userinfo. Messages never
 /// repeat the address.
-fn one_proxy(b: &mut Builder<'_>, text: &str) -> String {
+fn one_proxy(b: &mut Builder<'_>, key: &str, text: &str) -> String {
     let whole = text.starts_with("${env:") && text.ends_with('}') && text.matches("${").count() == 1;
     let encode = |value: &str| if whole { value.to_owned() } else { userinfo(value) };
-    let resolved = b.secret("request.proxy", text, encode).unwrap_or_else(|| text.to_owned());
+    let resolved = b.secret(key, text, encode).unwrap_or_else(|| text.to_owned());
     if resolved.is_empty() {
         if !whole {
-            b.error("request.proxy", "is empty: write \"off\" for no proxy");
+            b.error(key, "is empty: write \"off\" for no proxy");
         }
         return resolved;
     }
     let resolved = if resolved.contains("://") { resolved } else { format!("http://{resolved}") };
     match url::Url::parse(&resolved) {
-        Err(e) => b.error("request.proxy", format!("the proxy's address cannot be read: {e}")),
+        Err(e) => b.error(key, format!("the proxy's address cannot be read: {e}")),
         Ok(url) if !["http", "https", "socks5", "socks5h"].contains(&url.scheme()) => {
-            b.error("request.proxy", format!("the scheme {:?} is none of http, https, socks5, socks5h", url.scheme()));
+            b.error(key, format!("the scheme {:?} is none of http, https, socks5, socks5h", url.scheme()));
         }
-        Ok(url) if url.host_str().is_none_or(str::is_empty) => b.error("request.proxy", "the proxy's address has no host"),
+        Ok(url) if url.host_str().is_none_or(str::is_empty) => b.error(key, "the proxy's address has no host"),
         Ok(url) if !matches!(url.path(), "" | "/") || url.query().is_some() => {
-            b.error("request.proxy", "a proxy's address ends after its port");
+            b.error(key, "a proxy's address ends after its port");
         }
         Ok(_) => {}
     }

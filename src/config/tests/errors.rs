@@ -90,7 +90,7 @@ fn wrong_tables_are_told_and_hide_nothing_else() {
     assert_eq!(
         Job::new(text).errors(),
         [
-            "x.toml:1:10: limits: wants a table with some of rate, key, burst, workers, per_host, delay, max_wait, not a number",
+            "x.toml:1:10: limits: wants a table with some of rate, key, burst, workers, per_host, delay, jitter, adapt, reserve, budget, arrival, hours, max_wait, not a number",
             "x.toml:2:23: request.timeout: wants a table with some of connect, first_byte, idle, total, not text",
             "x.toml:2:39: request.headers: wants a table like { name = \"value\" }, not a list",
             "x.toml:3:1: retry: is a table of its own: write [retry], not [[retry]]",

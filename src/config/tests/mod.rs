@@ -1,8 +1,12 @@
 mod errors;
+mod hosts;
 mod layers;
+mod limits;
 mod plan;
 mod reference;
+mod responses;
 mod secrets;
+mod tables;
 
 use super::{ConfigErrors, Loaded, Overrides, load};
 use std::path::PathBuf;

@@ -1,5 +1,5 @@
 use super::{Job, job};
-use crate::config::walk::{NOT_YET, properties};
+use crate::config::walk::{NOT_YET, items, properties};
 use crate::config::{DEFAULTS, raw, tree};
 use serde_json::Value as Json;
 use std::collections::BTreeSet;
@@ -18,9 +18,10 @@ fn reference() -> tree::Node {
 }
 
 fn keys_of_schema(path: &str, schema: &Json, out: &mut BTreeSet<String>) {
-    match properties(schema) {
-        Some(known) => known.iter().for_each(|(name, s)| keys_of_schema(&[path, name].join("."), s, out)),
-        None => drop(out.insert(path.trim_start_matches('.').to_owned())),
+    match (items(schema), properties(schema)) {
+        (Some(item), _) => keys_of_schema(&format!("{path}[0]"), item, out),
+        (None, Some(known)) => known.iter().for_each(|(name, s)| keys_of_schema(&[path, name].join("."), s, out)),
+        (None, None) => drop(out.insert(path.trim_start_matches('.').to_owned())),
     }
 }
 
@@ -67,12 +68,13 @@ fn every_key_is_explained_set_or_not() {
     let mut schema = BTreeSet::new();
     keys_of_schema("", &raw::schema_value(), &mut schema);
     let told: BTreeSet<String> = job("").ok().explain.into_iter().map(|s| s.key).collect();
-    assert_eq!(schema.difference(&told).collect::<Vec<_>>(), Vec::<&String>::new());
+    // Of a list of tables there are as many as the job has.
+    assert_eq!(schema.difference(&told).filter(|key| !key.contains('[')).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
 #[test]
 fn each_key_of_a_later_version_is_an_error_that_says_not_yet() {
-    for key in NOT_YET {
+    for key in NOT_YET.iter().filter(|key| !key.starts_with("host.")) {
         let errors = job(&format!("{key} = \"off\"\n")).errors();
         assert_eq!(
             errors,
@@ -83,19 +85,19 @@ fn each_key_of_a_later_version_is_an_error_that_says_not_yet() {
         );
         assert!(reference().get(key).is_none(), "{key}");
     }
-    for section in ["step", "limit", "host", "response"] {
-        let errors = job(&format!("[[{section}]]\nname = \"a\"\n[[{section}]]\nname = \"b\"\n")).errors();
-        assert_eq!(errors.len(), 1, "{errors:?}");
-        assert!(errors[0].contains(&format!("{section}: not yet")), "{errors:?}");
+    for key in NOT_YET.iter().filter_map(|key| key.strip_prefix("host.")) {
+        let errors = job(&format!("[[host]]\nmatch = \"a\"\n{key} = {{ bearer = \"x\" }}\n")).errors();
+        assert_eq!(errors, [format!("x.toml:4:1: host[0].{key}: not yet: this version of gleaner does not have it")]);
     }
+    let errors = job("[[step]]\nname = \"a\"\n[[step]]\nname = \"b\"\n").errors();
+    assert!(errors.len() == 1 && errors[0].contains("step: not yet"), "{errors:?}");
 }
 
 #[test]
 fn each_value_of_a_later_version_says_not_yet() {
     for more in [
-        "limits.key = \"domain\"",
-        "limits.key = \"credential\"",
         "input.on_change = \"merge\"",
+        "response = [{ when.status = 401, then = \"refresh-auth\" }]",
         "pages.next = \"auto\"",
         "pages.next = \"json:.n\"\npages.param = \"path\"",
         "extract.fields = { a = \"markdown:\" }",
@@ -107,6 +109,34 @@ fn each_value_of_a_later_version_says_not_yet() {
         assert!(errors.len() == 1 && errors[0].contains("not yet"), "{more}: {errors:?}");
     }
     assert!(Job::new("input.file = \"sitemap.xml.gz\"").errors()[0].contains("not yet"));
+}
+
+#[test]
+fn what_the_engine_does_not_do_yet_is_refused_where_a_job_sets_it() {
+    let refused = |toml: &str| {
+        let mut errors = Vec::new();
+        crate::config::walk::refuse(&["limits.adapt", "limits.hours", "limits.key=domain"], &tree::parse(toml).unwrap(), &mut errors);
+        crate::config::ConfigErrors::new(None, errors).to_string()
+    };
+    assert_eq!(refused("limits.key = \"host\"\nlimits.hours = \"off\"\nlimits.jitter = true"), "");
+    let text = "[limits]\nadapt = false\n  hours = \"22:00-06:00\"\nkey = \"domain\"\n";
+    assert_eq!(
+        refused(text).lines().collect::<Vec<_>>(),
+        [
+            "limits.adapt: not yet: this version of gleaner does not have it",
+            "limits.hours: not yet: this version of gleaner does not have it",
+            "limits.key: \"domain\" is not yet supported",
+        ]
+    );
+}
+
+/// Each of them is a key that is known, so that one which is misspelt refuses nothing.
+#[test]
+fn what_is_accepted_soon_is_accepted() {
+    for entry in crate::config::walk::ACCEPTED_SOON {
+        let key = entry.split('=').next().unwrap();
+        assert!(!crate::config::walk::is_not_yet(key) && reference().get(key).is_some(), "{key}");
+    }
 }
 
 /// `job-file.toml` is the whole design's job file: what it has, this version has or refuses.
@@ -124,20 +154,32 @@ fn every_key_of_the_whole_design_is_known_or_not_yet() {
             if properties(schema).is_some() {
                 walk(&key, node, Some(schema), seen);
             }
+            for (i, node) in node.items().iter().enumerate().filter(|_| items(schema).is_some()) {
+                walk(&format!("{key}[{i}]"), node, items(schema), seen);
+            }
         }
     }
     let mut seen = 0;
     let design = tree::parse(include_str!("job-file.toml")).unwrap_or_else(|e| panic!("{e}"));
     walk("", &design, Some(&raw::schema_value()), &mut seen);
-    assert!(seen >= 30, "{seen}");
+    assert!(seen >= 20, "{seen}");
     let errors = Job::new(include_str!("job-file.toml")).errors();
     assert_eq!(errors.iter().filter(|e| e.contains(": not yet:")).count(), seen, "{errors:#?}");
 }
 
 #[test]
 fn the_schema_is_closed_and_described() {
+    /// The table itself where a table is one of several choices.
+    fn closed(schema: &Json) -> &Json {
+        let choices = schema.get("anyOf").and_then(Json::as_array);
+        choices.and_then(|any| any.iter().find(|s| s.get("properties").is_some())).unwrap_or(schema)
+    }
     fn walk(path: &str, schema: &Json) {
+        if let Some(item) = items(schema) {
+            return walk(path, item);
+        }
         let Some(known) = properties(schema) else { return };
+        assert_eq!(closed(schema)["additionalProperties"], false, "{path}");
         for (name, s) in known {
             assert!(s.get("description").is_some(), "{path}.{name} has no description");
             walk(&format!("{path}.{name}"), s);

@@ -81,17 +81,46 @@ fn credentials_are_bound_to_the_one_literal_origin_of_the_job() {
 #[test]
 fn auth_is_exactly_one_of_its_kinds() {
     for (auth, wanted) in [
-        ("auth.hosts = [\"h\"]", "auth: says nothing: set bearer, basic or header"),
+        ("auth.hosts = [\"h\"]", "auth: says nothing: set bearer, basic, header or tokens"),
         (
             "auth.bearer = \"a\"\nauth.header = { X = \"b\" }",
-            "auth.header: auth.bearer is set too: set exactly one of bearer, basic and header",
+            "auth.header: auth.bearer is set too: set exactly one of bearer, basic, header and tokens",
         ),
         ("auth.basic = { user = \"u\" }", "auth.basic: wants both"),
         ("auth.basic = { user = \"u:v\", password = \"p\" }", "auth.basic.user: holds a colon"),
         ("auth.header = { \"X Y\" = \"b\" }", "auth.header.X Y: is no header name"),
         ("auth.bearer = \"\"", "auth.bearer: is empty"),
+        ("auth.tokens = [\"a\", \"b\"]\nauth.bearer = \"c\"", "auth.tokens: auth.bearer is set too: set exactly one of"),
+        ("auth.tokens = [\"a\"]", "x.toml:2:15: auth.tokens: wants two tokens or more: a single one is bearer = \"${env:…}\""),
+        ("auth.tokens = []", "x.toml:2:15: auth.tokens: wants two tokens or more"),
+        ("auth.tokens = \"a\"", "x.toml:2:15: auth.tokens: wants two tokens or more"),
+        ("auth.tokens = [1, \"b\"]", "x.toml:2:16: auth.tokens: wants text in quotes, not a number"),
+        ("auth.tokens = [\n\"a\",\n\"\",\n]", "x.toml:4:1: auth.tokens[1]: is empty"),
+        ("auth.tokens = [\n\"a\",\n\"b\\n\",\n]", "x.toml:4:1: auth.tokens[1]: holds a line break"),
+        ("auth.tokens = [\n\"${env:NO}\",\n\"b\",\n]", "x.toml:3:1: auth.tokens[0]: the environment variable NO is not set or empty"),
+        (
+            "auth.tokens = [\n\"a\",\n\"b\",\n\"a\"]",
+            "x.toml:5:1: auth.tokens[2]: is the same token as auth.tokens[0]: each has limits of its own",
+        ),
     ] {
         let errors = job(auth).errors();
         assert!(errors.len() == 1 && errors[0].contains(wanted), "{auth}: {errors:?}");
     }
+}
+
+#[test]
+fn several_tokens_are_a_pool_that_shows_none_of_them() {
+    let text = "auth.tokens = [\"${env:A}\", \"canary-b\", \"x-${env:A}\"]\n";
+    let job = job(text).env("A", "canary-a");
+    let loaded = job.ok();
+    let explain = explain_text(&loaded.explain, Some(&job.path()));
+    assert!(explain.contains("auth.tokens = [\"${env:A}\", \"***\", \"***${env:A}\"]") && !explain.contains("canary"), "{explain}");
+    let auth = loaded.plan.auth.unwrap();
+    assert!(!format!("{auth:?}").contains("canary"));
+    let AuthKind::Tokens(tokens) = auth.kind else { panic!("{auth:?}") };
+    assert_eq!(tokens.iter().map(crate::model::Secret::reveal).collect::<Vec<_>>(), ["canary-a", "canary-b", "x-canary-a"]);
+    let twice = self::job("auth.tokens = [\"${env:A}\", \"${env:B}\"]").env("A", "canary").env("B", "canary").errors();
+    assert_eq!(twice, ["x.toml:2:28: auth.tokens[1]: is the same token as auth.tokens[0]: each has limits of its own"]);
+    let higher = self::job("auth.tokens = [\"a\", \"b\"]").flag("auth.bearer", "c", "--set").ok().plan.auth.unwrap();
+    assert!(matches!(higher.kind, AuthKind::Bearer(_)));
 }

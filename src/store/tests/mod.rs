@@ -11,6 +11,7 @@
 mod contract;
 mod crash;
 mod cut;
+mod limiter;
 mod model;
 mod recovery;
 mod speed;
@@ -69,6 +70,7 @@ impl Bed {
             encoder: spec(),
             depth: self.depth,
             fresh: false,
+            reserved: None,
             stdout: None,
         }
     }
