@@ -63,10 +63,10 @@ pub(crate) struct Global {
     /// Print each connection, attempt, retry and wait
     #[arg(short, long, global = true, help_heading = "What is told")]
     pub(crate) verbose: bool,
-    /// Append one JSON line for each event to FILE
+    /// Append one JSON line for each event to FILE, or to standard output: -
     #[arg(long, global = true, value_name = "FILE", help_heading = "What is told")]
     pub(crate) events: Option<PathBuf>,
-    /// Write the figures of the run as one JSON object to FILE
+    /// Write the figures of the run as one JSON object to FILE, or to standard output: -
     #[arg(long, global = true, value_name = "FILE", help_heading = "What is told")]
     pub(crate) stats: Option<PathBuf>,
     /// Set any key of the job file, like limits.workers=8 (repeatable)

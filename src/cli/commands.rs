@@ -68,7 +68,7 @@ fn run_flags(global: &Global, out: &Output, mut settings: Settings, common: &Com
     let wire::Job { mut plan, warnings, .. } = wire::assemble(&settings)?;
     warn(out, &warnings);
     if let Some(job) = &common.save {
-        return save_job(out, &settings, job);
+        return save_job(out, &plan, &settings, job);
     }
     if output.is_none() {
         plan.state = StatePlace::Throwaway;
@@ -94,10 +94,14 @@ fn warn_of_stdout(out: &Output, plan: &Plan) {
     }
 }
 
-fn save_job(out: &Output, settings: &Settings, job: &Path) -> Result<Exit, Failure> {
+fn save_job(out: &Output, plan: &Plan, settings: &Settings, job: &Path) -> Result<Exit, Failure> {
     let saved = save::save(settings, job)?;
     let job = shown(job);
     out.line(&format!("wrote {job}; nothing was sent"));
+    let from_list = matches!(plan.input.source, InputSource::File(_) | InputSource::Stdin) && !plan.input.url_set;
+    if from_list && plan.secret_hosts.is_empty() && !saved.variables.is_empty() {
+        out.hint(&format!("say in {job} who may see the secret: [auth] hosts = [\"…\"]"));
+    }
     for variable in saved.variables {
         out.hint(&format!("the job reads a secret from the environment: export {variable}='…'"));
     }
@@ -153,44 +157,58 @@ fn again(plan: &Plan) -> Option<String> {
     }
 }
 
+/// Keys whose values are credentials or may hold them.
+const SECRET_SETTINGS: [&str; 6] = ["auth.", "request.headers", "request.query", "request.body", "request.form", "request.json"];
+
 /// The arguments as they may stand on a terminal and in logs: `***` for passwords of proxies and addresses, values of headers
-/// that hold credentials, `[auth]`.
+/// that hold credentials, bodies, and what `--set` says of either or of `[auth]`.
 fn without_secrets(arguments: &[String]) -> Vec<String> {
     let header = |text: &str| match text.split_once(':') {
         Some((name, _)) if save::is_secret_header(name) => format!("{name}: ***"),
         _ => text.to_owned(),
     };
-    let setting = |text: &str| match text.split_once('=') {
-        Some((key, _)) if key.starts_with("auth.") => format!("{key}=***"),
-        Some((key, value)) if key == "request.proxy" => format!("{key}={}", masked_proxy(value)),
-        Some((key, _)) if key.strip_prefix("request.headers.").is_some_and(save::is_secret_header) => format!("{key}=***"),
-        _ => mask_url(text),
+    let setting = |text: &str| match text.split_once('=').map(|(key, value)| (key.trim(), value)) {
+        Some((key, _)) if SECRET_SETTINGS.iter().any(|s| key.starts_with(s)) => format!("{key}=***"),
+        Some(("request.proxy", value)) => format!("request.proxy={}", masked_proxy(value.trim())),
+        // each address of a list
+        _ => text.split_inclusive(['"', '\'']).map(mask_url).collect(),
     };
     let mut before = "";
     let mut out = Vec::with_capacity(arguments.len());
     for argument in arguments {
-        let (flag, value) = match argument.split_once('=') {
-            Some((flag, value)) if flag.starts_with("--") => (flag, value),
-            _ if argument.starts_with("-H") || argument.starts_with("-x") => argument.split_at(2),
+        let (flag, value) = match (argument.split_once('='), short_flag(argument)) {
+            (Some((flag, value)), _) if flag.starts_with("--") => (flag, value),
+            (_, Some((flag, value))) if !value.is_empty() => (flag, value),
             _ => (before, argument.as_str()),
         };
         let shown = match flag {
-            "-H" | "--header" => header(value),
-            "-x" | "--proxy" => masked_proxy(value),
+            "H" | "--header" => header(value),
+            "x" | "--proxy" => masked_proxy(value),
             "--set" => setting(value),
+            "--body" => "***".to_owned(),
             _ => mask_url(value),
         };
         out.push(format!("{}{shown}", argument.strip_suffix(value).unwrap_or_default()));
-        before = argument;
+        before = short_flag(argument).map_or(argument, |(flag, _)| flag);
     }
     out
 }
 
-/// A proxy's address may stand without its scheme.
+/// The letter of a short flag with a value, behind others without one (`-qH`), and what is written together with it.
+fn short_flag(argument: &str) -> Option<(&str, &str)> {
+    let letters = argument.strip_prefix('-').filter(|l| !l.starts_with('-'))?;
+    let at = letters.find(|c| !"qvyhV".contains(c)).filter(|at| letters.is_char_boundary(at + 1))?;
+    Some((&letters[at..=at], &letters[at + 1..]))
+}
+
+/// A proxy's address may stand without its scheme, and its password hold anything. A list of them is masked whole.
 fn masked_proxy(text: &str) -> String {
     match text.rsplit_once('@') {
-        Some((_, host)) if !text.contains("://") => format!("***@{host}"),
-        _ => mask_url(text),
+        Some(_) if text.starts_with('[') => "***".to_owned(),
+        Some((userinfo, host)) => {
+            format!("{}***@{host}", userinfo.split_once("://").map_or(String::new(), |(scheme, _)| format!("{scheme}://")))
+        }
+        None => text.to_owned(),
     }
 }
 
@@ -303,6 +321,22 @@ mod tests {
             &["--set=request.proxy=http://u:canary@h"],
             &["--set", "request.headers.Authorization=canary"],
             &["https://u:canary@h/", "https://h/?api_key=canary"],
+            &["--set", "request.headers.X-Token=canary"],
+            &["--set", " request.headers={ Cookie = \"canary\" }"],
+            &["--set=request.query.token=canary"],
+            &["--set", "request.query={ t = 'canary' }"],
+            &["--set", "request.body=canary"],
+            &["--set", "request.form.password=canary"],
+            &["--set", "request.json={ a = \"canary\" }"],
+            &["--set", "auth.basic={ user = \"u\", password = \"canary\" }"],
+            &["--set", "request.proxy=[\"http://u:p@h\", \"http://u:canary@i\"]"],
+            &["--set", "request.proxy=http://u:canary/%2F@h:1"],
+            &["--set", "input.urls=['https://u:p@h/', 'https://u:canary@i/']"],
+            &["--proxy", "http://u:a/canary@h:1"],
+            &["--body", "password=canary"],
+            &["--body=canary"],
+            &["-qHAuthorization: Bearer canary"],
+            &["-vx", "u:canary@h:1"],
         ] {
             let text = shown(line);
             assert!(!text.contains("canary") && text.contains("***"), "{text}");

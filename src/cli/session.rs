@@ -7,9 +7,9 @@ use crate::cli::wire::{self, RunOptions};
 use crate::clock::{Clock, SystemClock};
 use crate::events::{Account, Event, Events, Listener, Stats};
 use crate::model::plan::{Plan, SinkPlace, SinkPlan};
-use crate::report::{Ending, EventsFile, Output, Places, Terminal, check_writable, write_stats};
+use crate::report::{Ending, EventsFile, Output, Places, Terminal, check_writable, is_stdout, write_stats};
 use std::io::IsTerminal as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A runtime with at least two workers, so that one that waits for the terminal does not stop the wire.
@@ -46,6 +46,7 @@ impl Session<'_> {
     ///
     /// A run that did something and then failed has ended, with its failure; one that did nothing is that failure alone.
     pub(crate) async fn run(self, plan: Plan) -> Result<Ended, Failure> {
+        one_on_stdout(self.global, &plan)?;
         let rows_here = plan.output.results.place == SinkPlace::Stdout && std::io::stdout().is_terminal();
         let out = if rows_here { self.out.clone().without_live() } else { self.out.clone() };
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
@@ -102,6 +103,18 @@ impl Ended {
         let error = self.failure.as_ref().map(|f| (f.message.clone(), f.hint.clone()));
         Ending { places: self.places.clone(), again, crawl: self.crawl, error, hints: Vec::new() }
     }
+}
+
+/// Standard output takes one thing: whoever reads it could not tell two apart.
+fn one_on_stdout(global: &Global, plan: &Plan) -> Result<(), Failure> {
+    let rows = (plan.output.results.place == SinkPlace::Stdout).then_some("the rows");
+    let named = |flag, path: &Option<PathBuf>| path.as_deref().filter(|p| is_stdout(p)).map(|_| flag);
+    let here: Vec<&str> = [rows, named("--events -", &global.events), named("--stats -", &global.stats)].into_iter().flatten().collect();
+    if here.len() < 2 {
+        return Ok(());
+    }
+    let failure = Failure::new(Exit::Usage, format!("{} cannot share standard output", here.join(" and ")));
+    Err(failure.hint("name files for all of them but one, like --stats stats.json, or -o FILE for the rows"))
 }
 
 /// Where a plan's files are, as seen from the working folder.

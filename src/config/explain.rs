@@ -93,8 +93,8 @@ const UNSET: &[(&str, &str)] = &[
 /// Puts in what the plan alone knows.
 pub(super) fn complete(settings: &mut [Setting], plan: &Plan) {
     let unset = settings.iter_mut().find(|s| s.key == "auth.hosts" && s.value == NOT_SET);
-    if let (Some(auth), Some(hosts)) = (&plan.auth, unset) {
-        let names: Vec<String> = auth.hosts.iter().map(|h| quote(h)).collect();
+    if let Some(hosts) = unset.filter(|_| !plan.secret_hosts.is_empty()) {
+        let names: Vec<String> = plan.secret_hosts.iter().map(|h| quote(h)).collect();
         hosts.value = format!("[{}]", names.join(", "));
     }
 }

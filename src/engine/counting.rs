@@ -99,7 +99,7 @@ impl Counter<'_> {
             Item::Robots(r) => (None, &r.url),
             Item::Entry(_) => return self.take(Arc::clone(&host.claims), None, now),
         };
-        let signed = work.is_some_and(|w| self.builder.signs(w));
+        let signed = work.is_some_and(|w| self.builder.signs(w, w.named.unwrap_or(host.named)));
         if self.limits.depend_on_host_alone() && self.resources.by_place.is_empty() && (!signed || self.tokens.all.len() < 2) {
             return self.take(Arc::clone(&host.claims), signed.then_some(0), now);
         }

@@ -13,13 +13,14 @@ use crate::engine::hosts::{HostState, Robots};
 use crate::engine::keep::Keeper;
 use crate::engine::request::Builder;
 use crate::engine::run::{Interrupt, Signals, encoder_spec, name_taken, same_name, unknown_columns};
+use crate::engine::scope::Unjudged;
 use crate::engine::tally::Tally;
 use crate::engine::work::{Flight, Item};
 use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, HostWait, Snapshot};
 use crate::limit::{Hours, Limits};
-use crate::model::plan::{Plan, Scope};
-use crate::model::{mask_url, normalise, show_duration};
+use crate::model::plan::Plan;
+use crate::model::{mask_url, show_duration};
 use crate::retry::Neighbours;
 use crate::schedule::{Schedule, Slot};
 use crate::store::encode::Encoder;
@@ -28,7 +29,7 @@ use futures::StreamExt as _;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
@@ -46,7 +47,7 @@ pub(super) const PER_HOST: usize = 128;
 pub(super) const PER_NEW_HOST: usize = 16;
 /// A host that waits longer keeps one entry in memory where that is full.
 pub(super) const LONG_WAIT: Duration = Duration::from_secs(2);
-/// Settles that may wait for the store before no more attempts are started.
+/// Settles that may wait for the store, and pages for the scope, before no more attempts are started.
 const UNSETTLED: usize = 2048;
 /// While all workers are busy fewer settles wait for more, but no longer than to the next tick: each batch wakes the store.
 pub(super) const BATCH: usize = 64;
@@ -90,6 +91,8 @@ pub(crate) struct Dispatcher {
 
     pub fed: Option<Receiver<Fed>>,
     pub input_done: bool,
+    /// Since when the feeder is waited for.
+    pub hungry_since: Moment,
     pub offering: bool,
     pub stop_after: Option<RunError>,
 
@@ -114,13 +117,16 @@ pub(crate) struct Dispatcher {
     /// A host waits for a permit to come back.
     pub blocked: bool,
     pub stopping: Option<String>,
-    pub seeds_of_scope: Vec<String>,
-    /// What those seeds come to.
-    pub scopes: HashSet<String>,
+    /// Parts of the scope that the state holds.
+    pub scope_parts: u64,
+    /// Landed flights that wait for the scope to be whole.
+    pub unjudged: Vec<(u64, Unjudged)>,
     pub last_snapshot: Moment,
     pub drops: u32,
     /// When this machine was last short of something.
     pub shortage: Option<Moment>,
+    /// Since when nothing but shortages of this machine came of what was tried.
+    pub short_since: Option<Moment>,
     /// Among the repeated records were some with other columns than their first.
     pub duplicates_differ: bool,
     /// Why the run cannot go on now (a key that only refuses, no proxy left).
@@ -157,6 +163,9 @@ impl Dispatcher {
             let save = self.keep_limits(self.clock.now());
             let wake = self.wake_at().min(save);
             let hungry = self.wants_input();
+            if !hungry {
+                self.hungry_since = self.clock.now();
+            }
             tokio::select! {
                 biased;
                 Some(why) = signals.recv() => {
@@ -166,6 +175,10 @@ impl Dispatcher {
                         Interrupt::HangUp => "hang-up",
                     };
                     self.events.emit(&Event::Stopping { why: why.into() });
+                    let now = self.clock.now();
+                    while let Ok(landing) = self.landings.try_recv() {
+                        self.land(landing, now);
+                    }
                     self.abandon();
                     self.flush().await?;
                     return Ok(End { finish: format!("stopped:{why}"), done: false });
@@ -187,20 +200,41 @@ impl Dispatcher {
         }
     }
 
-    /// Ends what is in flight; its entries are simply pending, its requests may arrive all the same. What may have been written to
-    /// a connection was a request.
+    /// Ends what is in flight; its entries are simply pending, but for those whose request must not be sent again. What was sent may
+    /// arrive all the same, and was a request.
     pub(super) fn abandon(&mut self) {
         self.tasks.abort_all();
         let now = self.clock.now();
-        for (_, flight) in self.flights.drain() {
-            if !flight.landed && flight.stage.may_be_written() {
+        let repeatable = self.builder.is_repeatable();
+        for (_, flight) in std::mem::take(&mut self.flights) {
+            let written = flight.stage.may_be_written();
+            if !flight.landed && written {
                 self.tally.sent(&flight.url);
             }
             if let Some(permit) = flight.permit {
                 self.limits.lost(permit, now);
             }
+            if let Item::Entry(work) = flight.item
+                && !repeatable
+                && (flight.landed || written || work.hop.as_ref().is_some_and(|h| !h.seen.is_empty()))
+            {
+                self.skip_as_sent(work, flight.landed);
+            }
         }
         self.in_flight = 0;
+        if repeatable {
+            return;
+        }
+        // Between two hops the listed request was carried out, too.
+        let slots: Vec<Slot> = self.hosts.keys().copied().collect();
+        for slot in slots {
+            let between = |i: &Item| matches!(i, Item::Entry(w) if w.hop.as_ref().is_some_and(|h| !h.seen.is_empty()));
+            for item in self.schedule.take_where(slot, between) {
+                if let Item::Entry(work) = item {
+                    self.skip_as_sent(work, false);
+                }
+            }
+        }
     }
 
     /// Hands everything that is settled to the store.
@@ -224,11 +258,21 @@ impl Dispatcher {
         if self.offering || self.fed.is_none() || self.stopping.is_some() {
             return false;
         }
+        // Pages wait for what these seeds say of the scope; their entries lie on disk.
+        if self.kit.scope.as_ref().is_some_and(|s| s.is_fed()) {
+            return true;
+        }
         let idle = self.in_flight < self.most && self.schedule.ready_hosts() == 0 && !self.leasing;
         self.pending < FEED_AHEAD || (idle && self.pending < FEED_FAR)
     }
 
-    fn feed(&mut self, fed: Option<Fed>) {
+    /// Whether first tries may come that were not read yet; a pipe that gives nothing for a second is not waited for.
+    pub(crate) fn may_be_fed(&self, now: Moment) -> bool {
+        self.fed.is_some() && self.pending < FEED_FAR && now.since(self.hungry_since) < Duration::from_secs(1)
+    }
+
+    pub(super) fn feed(&mut self, fed: Option<Fed>) {
+        self.hungry_since = self.clock.now();
         match fed {
             None => {
                 self.fed = None;
@@ -275,7 +319,7 @@ impl Dispatcher {
                 if !hand {
                     self.may_have_more(&offers);
                 }
-                self.add_to_scope(&offers);
+                self.add_to_scope(&offers, mark.done);
                 self.offering = true;
                 self.frontier.changed();
                 let told = if self.events.detail() { offers.iter().map(told).collect() } else { Vec::new() };
@@ -291,41 +335,15 @@ impl Dispatcher {
         let mut last = None;
         for host in offers.iter().filter_map(|o| o.body.as_ref().ok()).map(|b| &b.host) {
             if last != Some(host) {
-                self.frontier.refill.extend(self.schedule.find(host));
+                if let Some(slot) = self.schedule.find(host) {
+                    self.frontier.refill.insert(slot);
+                    if let Some(h) = self.hosts.get_mut(&slot) {
+                        h.more_ready = true;
+                    }
+                }
                 last = Some(host);
             }
         }
-    }
-
-    /// The scope of a crawl is the union of its seeds; it is kept in the state for the runs that do not read them again.
-    fn add_to_scope(&mut self, offers: &[Offer]) {
-        let Some(scope) = &self.kit.scope else { return };
-        let before = self.seeds_of_scope.len();
-        let plan = self.plan.crawl.as_ref().map(|c| c.scope);
-        for url in offers.iter().filter_map(|o| o.body.as_ref().ok()).filter_map(|b| normalise(&b.url).ok()) {
-            // Of many seeds that mean the same scope one is kept.
-            let mut same = url.clone();
-            same.set_query(None);
-            same.set_fragment(None);
-            match plan {
-                Some(Scope::Any) => continue,
-                Some(Scope::Page) => same = url.clone(),
-                Some(Scope::Prefix) => same = same.join(".").unwrap_or(same),
-                _ => same.set_path(""),
-            }
-            if self.scopes.insert(same.into()) {
-                scope.write().unwrap_or_else(std::sync::PoisonError::into_inner).add_seed(&url);
-                self.seeds_of_scope.push(url.into());
-            }
-        }
-        if self.seeds_of_scope.len() > before {
-            self.keep_scope();
-        }
-    }
-
-    pub(crate) fn keep_scope(&mut self) {
-        let (store, text) = (self.store.clone(), self.seeds_of_scope.join("\n"));
-        self.replies.push(Box::pin(async move { Reply::Told(store.put("scope", &text).await) }));
     }
 
     // -- the end
@@ -336,6 +354,9 @@ impl Dispatcher {
     }
 
     fn end(&mut self) -> Result<Option<End>, RunError> {
+        if !self.takes_turns() {
+            self.let_go_of_unjudged();
+        }
         if let Some(why) = &self.stopping {
             if self.flights.is_empty() && self.replies.is_empty() && self.settles.is_empty() {
                 return Ok(Some(End { finish: format!("stopped:{why}"), done: false }));
@@ -427,7 +448,7 @@ impl Dispatcher {
             && self.flights.is_empty()
             && self.settles.is_empty()
             && !self.settling
-            && self.account().pending > 0
+            && self.store.left() > 0
         {
             "max_pages"
         } else {
@@ -572,7 +593,7 @@ impl Dispatcher {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.in_flight < self.most && self.parsing < 2 * self.most.max(16) && self.settles.len() < UNSETTLED
+        self.in_flight < self.most && self.parsing < 2 * self.most.max(16) && self.settles.len() + self.unjudged.len() < UNSETTLED
     }
 }
 
@@ -582,11 +603,7 @@ pub(crate) fn breaker_is_open(h: &HostState, now: Moment) -> bool {
 
 #[allow(clippy::needless_pass_by_value, reason = "for `map_err`")]
 pub(crate) fn store_failed(e: StoreError) -> RunError {
-    let hint = match &e {
-        StoreError::StdoutClosed => None,
-        _ => Some("nothing committed is lost: free space or mend the disk, then run the same command again".to_owned()),
-    };
-    RunError::Io { message: e.to_string(), hint }
+    RunError::Io { message: e.to_string(), hint: e.hint().map(str::to_owned) }
 }
 
 /// A record, for those who want to hear of each.

@@ -4,6 +4,7 @@
 
 use crate::clock::{Clock, Moment, Wall};
 use crate::engine::request::Builder;
+use crate::engine::scope::{OUTSIDE, Scope};
 use crate::extract::{CrawlScope, ExtractFailure, Extractor, Page, PageState, PageStep};
 use crate::model::{Answer, HostKey, Reason, ResultRow, normalise};
 use crate::store::encode::Encoder;
@@ -11,7 +12,7 @@ use crate::store::{EncodedRows, Lease, Offer, OfferUrl, Origin};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 use url::Url;
 
@@ -34,12 +35,15 @@ pub(crate) struct Task {
 }
 
 /// What extraction gave.
+#[derive(Default)]
 pub(crate) struct Parsed {
     pub rows: EncodedRows,
     pub discovered: Vec<Offer>,
     pub step: Option<PageStep>,
     pub warnings: Vec<(&'static str, String)>,
     pub out_of_scope: BTreeMap<&'static str, u64>,
+    /// Links that belong to no seed so far, while more may come.
+    pub outside: Vec<String>,
 }
 
 /// What every thread shares.
@@ -48,7 +52,7 @@ pub(crate) struct Kit {
     /// Set once the carried columns are known, which is before the first entry is.
     pub encoder: OnceLock<Encoder>,
     pub builder: Arc<Builder>,
-    pub scope: Option<Arc<RwLock<CrawlScope>>>,
+    pub scope: Option<Arc<Scope>>,
     pub clock: Arc<dyn Clock>,
 }
 
@@ -118,20 +122,33 @@ impl Kit {
                 rows.count += 1;
             }
         }
-        let mut out_of_scope = BTreeMap::new();
-        let mut discovered = Vec::new();
+        let mut parsed = Parsed { rows, step: out.paging, warnings: out.warnings, ..Parsed::default() };
         if task.links
             && let Some(scope) = &self.scope
         {
-            let scope = scope.read().unwrap_or_else(PoisonError::into_inner);
-            for link in &out.links {
-                match self.discover(&scope, &task.lease, link) {
-                    Ok(offer) => discovered.push(offer),
-                    Err(rule) => *out_of_scope.entry(rule).or_insert(0) += 1,
-                }
+            let whole = scope.is_whole();
+            self.sort_links(&mut parsed, &scope.read(), &task.lease, out.links, whole);
+        }
+        Ok(parsed)
+    }
+
+    /// Judges what was outside of a scope that is whole now.
+    pub(crate) fn judge(&self, from: &Lease, mut parsed: Parsed) -> Parsed {
+        let links = std::mem::take(&mut parsed.outside);
+        if let Some(scope) = &self.scope {
+            self.sort_links(&mut parsed, &scope.read(), from, links, true);
+        }
+        parsed
+    }
+
+    fn sort_links(&self, parsed: &mut Parsed, scope: &CrawlScope, from: &Lease, links: Vec<String>, whole: bool) {
+        for link in links {
+            match self.discover(scope, from, &link) {
+                Ok(offer) => parsed.discovered.push(offer),
+                Err(OUTSIDE) if !whole => parsed.outside.push(link),
+                Err(rule) => *parsed.out_of_scope.entry(rule).or_insert(0) += 1,
             }
         }
-        Ok(Parsed { rows, discovered, step: out.paging, warnings: out.warnings, out_of_scope })
     }
 
     fn discover(&self, scope: &CrawlScope, from: &Lease, link: &str) -> Result<Offer, &'static str> {

@@ -95,8 +95,10 @@ impl Feeder {
                     let message = mask_url(&bad_record.message);
                     // The bad record itself is read again next time, mended or not.
                     self.tell(&mut reader)?;
-                    let position = serde_json::to_string(&before).unwrap_or_default();
-                    self.send(Fed::Batch(std::mem::take(&mut batch), InputMark { position, done: false }))?;
+                    if !batch.is_empty() {
+                        let position = serde_json::to_string(&before).unwrap_or_default();
+                        self.send(Fed::Batch(std::mem::take(&mut batch), InputMark { position, done: false }))?;
+                    }
                     return Err(Some(FeedError::Bad { message, hint: Some("mend the record, or set [input] on_bad = \"skip\"".into()) }));
                 }
                 first_bad.get_or_insert_with(|| mask_url(&bad_record.message));
@@ -153,8 +155,12 @@ impl Feeder {
         Ok(())
     }
 
+    /// A mark without records says nothing new, and a job that took none has to stay without one: its cure starts clean.
     fn flush(&self, reader: &mut Reader, batch: &mut Vec<Offer>, done: bool) -> Result<(), Option<FeedError>> {
         self.tell(reader)?;
+        if batch.is_empty() && !done {
+            return Ok(());
+        }
         let position = serde_json::to_string(&reader.position()).unwrap_or_default();
         self.send(Fed::Batch(std::mem::take(batch), InputMark { position, done }))
     }

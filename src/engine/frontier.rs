@@ -3,6 +3,7 @@
 use crate::clock::{Clock, Moment, Wall};
 use crate::engine::RunError;
 use crate::engine::dispatcher::{BATCH, Dispatcher, IN_MEMORY, LONG_WAIT, PER_HOST, PER_NEW_HOST, store_failed};
+use crate::engine::extraction::Parsed;
 use crate::engine::hosts::{HostState, Pace, Robots};
 use crate::engine::work::{Flight, Item, SavedState, Work};
 use crate::engine::worker::Facts;
@@ -26,15 +27,21 @@ pub(crate) enum Reply {
     /// Of the records offered, where single ones are told, too: row, masked address, what is wrong with it.
     Offered(Vec<(u64, String, String)>, Result<Vec<Offered>, StoreError>),
     Leased(Result<Leased, StoreError>),
-    Settled(Result<(), StoreError>),
+    /// With when what it put back becomes due: before, the store would have been asked in vain.
+    Settled(Vec<Due>, Result<(), StoreError>),
     /// Whether the operator named the host of an entry that the network policy refused.
     Named(Box<(Flight, Judgement, Facts)>, bool),
     /// What a redirect of a crawl leads to: a new address that is the entry's now, or one that is known.
     Claimed(Box<Work>, Result<Claim, StoreError>),
+    /// Pages that waited for the scope of the crawl, by flight.
+    LinksJudged(Option<Vec<(u64, Parsed)>>),
     Told(Result<(), StoreError>),
     /// What limits have counted is durable.
     Kept(SaveMark, Result<(), StoreError>),
 }
+
+/// When something becomes due, and at which host in memory.
+pub(crate) type Due = (Moment, Option<Slot>);
 
 /// What is known of the frontier on disk.
 pub(crate) struct Frontier {
@@ -46,8 +53,10 @@ pub(crate) struct Frontier {
     pub sweep_waiting: u64,
     /// The final sweep has begun.
     pub sweep: bool,
-    /// When waiting entries become due, and at which host in memory.
-    pub dues: BinaryHeap<Reverse<(Moment, Option<Slot>)>>,
+    /// When waiting entries become due.
+    pub dues: BinaryHeap<Reverse<Due>>,
+    /// The same of entries that the store was not yet told of.
+    pub dues_to_come: Vec<Due>,
     /// The last lease gave nothing, and nothing was added or became due since.
     pub looked: bool,
     /// Something was sent to the store beside the lease that is under way: what that says of the end does not count.
@@ -77,7 +86,8 @@ impl Dispatcher {
             self.settling = true;
             self.frontier.changed();
             let (store, batch) = (self.store.clone(), std::mem::take(&mut self.settles));
-            self.replies.push(Box::pin(async move { Reply::Settled(store.settle(batch).await.map(|_| ())) }));
+            let dues = std::mem::take(&mut self.frontier.dues_to_come);
+            self.replies.push(Box::pin(async move { Reply::Settled(dues, store.settle(batch).await.map(|_| ())) }));
         }
         let now = self.clock.now();
         while let Some(Reverse((at, slot))) = self.frontier.dues.peek().copied()
@@ -102,20 +112,21 @@ impl Dispatcher {
             return;
         }
         let per_host = (IN_MEMORY / 2 / self.schedule.busy_hosts().max(1)).clamp(2, PER_HOST);
-        let refill: Vec<Slot> =
-            self.frontier.refill.iter().filter(|s| 2 * self.schedule.queued_at(**s) <= per_host).take(256).copied().collect();
-        let mut hosts = Vec::with_capacity(refill.len());
+        let refill: Vec<Slot> = self.frontier.refill.iter().filter(|s| self.is_short(**s, per_host)).take(256).copied().collect();
+        let (mut hosts, mut first_tries) = (Vec::with_capacity(refill.len()), Vec::new());
         for slot in refill {
             self.frontier.refill.remove(&slot);
-            hosts.extend(self.hosts.get(&slot).and_then(|h| h.id));
+            let Some(host) = self.hosts.get(&slot) else { continue };
+            if host.holds_retries(self.plan.retry.budget) { &mut first_tries } else { &mut hosts }.extend(host.id);
         }
-        if hosts.is_empty() && !self.frontier.more && !ask_drained {
+        if hosts.is_empty() && first_tries.is_empty() && !self.frontier.more && !ask_drained {
             return;
         }
         let room = IN_MEMORY.saturating_sub(self.schedule.queued());
         let new_hosts = (4 * self.most).clamp(16, 512).min(room);
         let request = LeaseRequest {
             hosts,
+            first_tries,
             new_hosts,
             per_host: per_host.min(room.max(1)),
             per_new: (room / 2 / new_hosts.max(1)).clamp(1, PER_NEW_HOST),
@@ -127,6 +138,13 @@ impl Dispatcher {
         self.frontier.more = false;
         let store = self.store.clone();
         self.replies.push(Box::pin(async move { Reply::Leased(store.lease(request).await) }));
+    }
+
+    /// Whether a host's queue wants more from disk; retries that wait for the budget do not count.
+    fn is_short(&self, slot: Slot, per_host: usize) -> bool {
+        2 * self.schedule.queued_at(slot) <= per_host
+            || (self.hosts.get(&slot).is_some_and(|h| h.holds_retries(self.plan.retry.budget))
+                && 2 * self.schedule.count_at(slot, |i| !matches!(i, Item::Entry(w) if w.is_retry())) <= per_host)
     }
 
     /// Memory is half full of what waits, and workers idle: of each host that waits long one entry stays here, the others go
@@ -152,6 +170,9 @@ impl Dispatcher {
             }
             self.frontier.refill.remove(&slot);
             self.frontier.trimmed.insert(slot);
+            if let Some(h) = self.hosts.get_mut(&slot) {
+                h.more_ready = true;
+            }
             for item in back {
                 let Item::Entry(work) = item else { continue };
                 let entry = work.lease.entry;
@@ -178,8 +199,9 @@ impl Dispatcher {
                 r.map_err(store_failed)?;
                 self.kept(mark);
             }
-            Reply::Settled(r) => {
+            Reply::Settled(dues, r) => {
                 self.settling = false;
+                self.frontier.dues.extend(dues.into_iter().map(Reverse));
                 match r {
                     Err(e) if !e.is_fatal() => self.events.warn("internal", || e.to_string()),
                     other => other.map_err(store_failed)?,
@@ -242,6 +264,7 @@ impl Dispatcher {
                 Claim::Yours => self.requeue(work),
                 Claim::Known { first_row } => self.skip_known(&work, first_row),
             },
+            Reply::LinksJudged(pages) => self.links_judged(pages.ok_or_else(judging_failed)?),
             Reply::Named(asked, named) => {
                 let (flight, judgement, facts) = *asked;
                 let now = self.clock.now();
@@ -262,7 +285,7 @@ impl Dispatcher {
     }
 
     fn take_host(&mut self, host: HostLease) {
-        let HostLease { id, key, named, robots, entries, more, next_due } = host;
+        let HostLease { id, key, named, robots, entries, more, ready_left, due_left, next_due } = host;
         if entries.is_empty() && self.schedule.find(&key).is_none() {
             return;
         }
@@ -270,16 +293,18 @@ impl Dispatcher {
         let wall = self.calendar();
         if let Some(due) = next_due {
             self.frontier.dues.push(Reverse((self.clock.now() + wall.until(due) + Duration::from_millis(1), Some(slot))));
-        } else if more && !entries.is_empty() {
+        } else if more && (due_left || !entries.is_empty()) {
             self.frontier.refill.insert(slot);
         }
         if let Some(state) = self.hosts.get_mut(&slot) {
+            state.more_ready = ready_left;
             state.id = Some(id);
             state.named |= named;
             if matches!(state.robots, Robots::Unknown)
                 && let Some(stored) = robots
             {
                 state.robots = read_robots(&stored, wall);
+                state.robots_until = self.clock.now() + wall.until(stored.until);
             }
         }
         self.tune(slot);
@@ -325,6 +350,10 @@ impl Dispatcher {
         }
         let slot = self.slot_of(&mut work);
         self.schedule.push(slot, Item::Entry(Box::new(work)));
+        // The budget may have sent the host to wait for its first tries.
+        if self.hosts.get(&slot).is_some_and(|h| !h.budget.admits(self.plan.retry.budget, false)) {
+            self.schedule.wake(slot);
+        }
     }
 
     /// The slot of a host, with a state.
@@ -334,10 +363,12 @@ impl Dispatcher {
             id: None,
             named: false,
             robots: if self.plan.request.robots { Robots::Unknown } else { Robots::Open },
+            robots_until: Moment::FAR,
             breaker: Breaker::new(self.plan.retry.host_give_up),
             budget: Budget::default(),
             claims: self.limits.claims(&About { host: key, method: "GET", path: "/robots.txt", token: None }),
             pace: Pace::new(self.clock.now()),
+            more_ready: false,
             robots_tries: (0, None),
         });
         slot
@@ -354,6 +385,13 @@ impl Dispatcher {
         } else {
             self.schedule.tune(slot, most, delay);
         }
+    }
+}
+
+fn judging_failed() -> RunError {
+    RunError::Io {
+        message: "judging links failed in a way that it should not".into(),
+        hint: Some("nothing committed is lost: run the same command again, and please report it".into()),
     }
 }
 

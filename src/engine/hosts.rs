@@ -38,12 +38,16 @@ pub(crate) struct HostState {
     /// The operator named it.
     pub named: bool,
     pub robots: Robots,
+    /// Good until then; [`Moment::FAR`] where none is asked for.
+    pub robots_until: Moment,
     /// What its requests count in, where that depends on the host alone; its robots.txt always.
     pub claims: Arc<[Claim]>,
     /// How fast it is asked.
     pub pace: Pace,
     pub breaker: Breaker,
     pub budget: Budget,
+    /// Entries wait on disk for their first try.
+    pub more_ready: bool,
     /// Times its robots.txt was asked in vain, kept while it is asked anew.
     pub robots_tries: (u32, Option<Moment>),
 }
@@ -85,5 +89,19 @@ impl Pace {
 
     fn rate(&self, now: Moment) -> f64 {
         f64::from(self.sent) / (now - self.since).as_secs_f64().max(0.02)
+    }
+}
+
+impl HostState {
+    /// Whether its retries wait for the budget while first tries are left.
+    pub(crate) fn holds_retries(&self, share: Option<f64>) -> bool {
+        self.more_ready && !self.budget.admits(share, false)
+    }
+
+    /// Forgets a robots.txt whose time is over, so that it is asked for anew (RFC 9309 2.4).
+    pub(crate) fn expire_robots(&mut self, now: Moment) {
+        if now >= self.robots_until && matches!(self.robots, Robots::Open | Robots::Rules(_)) {
+            self.robots = Robots::Unknown;
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::clock::{Clock as _, Moment, Wall};
 use crate::engine::RunError;
 use crate::engine::dispatcher::{Dispatcher, store_failed};
 use crate::engine::frontier::Reply;
-use crate::limit::{Limits, SaveMark, SavedKey};
+use crate::limit::{Limits, SaveMark, SavedKey, Unsaved};
 use crate::store::{LimitRow, LimitsSave, Opened};
 use futures::StreamExt as _;
 use std::time::Duration;
@@ -34,18 +34,18 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// Prepares `limits` for a run whose state is kept; gives what the state has to say before the first request.
-    pub(crate) fn reserve(limits: &mut Limits) -> u32 {
+    pub(crate) fn reserve(limits: &mut Limits) -> Unsaved {
         limits.reserve(RHYTHM);
         limits.reserved()
     }
 
     /// Fills `limits` with what the state knows of earlier runs.
     pub(crate) fn restore(limits: &mut Limits, opened: &Opened, now: Moment) -> Self {
-        let mut keeper = Self { on: limits.reserved() > 0, ..Self::default() };
+        let mut keeper = Self { on: !limits.reserved().is_empty(), ..Self::default() };
         if !keeper.on {
             return keeper;
         }
-        limits.assume_unsaved(now, opened.unsaved);
+        limits.assume_unsaved(now, opened.unsaved.clone());
         for kept in &opened.limiter {
             // A row that cannot be read is as good as lost, and its key as one that no row names.
             let Ok(row) = serde_json::from_str::<SavedKey>(&kept.row) else { continue };
@@ -78,7 +78,9 @@ impl Keeper {
         // A key that changed meanwhile has a newer row.
         let earlier = std::mem::take(&mut self.rows);
         let rows = earlier.iter().chain(&rows).map(row_of).collect();
-        (LimitsSave { at, rows, unsaved: limits.reserved().max(limits.assumed(now)) }, mark)
+        let mut unsaved = limits.assumed(now);
+        crate::store::keep_greater(&mut unsaved, &limits.reserved());
+        (LimitsSave { at, rows, unsaved }, mark)
     }
 
     /// The save that was taken is durable.

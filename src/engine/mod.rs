@@ -17,6 +17,7 @@ mod keep_tests;
 mod request;
 mod robots;
 mod run;
+mod scope;
 mod settle;
 mod tally;
 mod turns;

@@ -87,6 +87,11 @@ impl Builder {
         &self.method
     }
 
+    /// Whether an entry's request may be sent again after it was sent.
+    pub(crate) fn is_repeatable(&self) -> bool {
+        self.repeatable
+    }
+
     /// The address that is sent for a listed one: its WHATWG form with `[request] query` behind it.
     pub(crate) fn target(&self, listed: &Url, columns: &Columns) -> Result<Url, String> {
         let mut url = listed.clone();
@@ -116,12 +121,12 @@ impl Builder {
         Ok(FetchKey::new(self.method.as_str(), &canonical(target), &extra))
     }
 
-    /// Whether the next request of an entry carries a secret of `[auth]`.
-    pub(crate) fn signs(&self, work: &Work) -> bool {
+    /// Whether the next request of an entry carries a secret of `[auth]`. `named`: the operator's list names its host.
+    pub(crate) fn signs(&self, work: &Work, named: bool) -> bool {
         self.plan.auth.is_some()
             && match &work.hop {
-                Some(hop) => hop.same_origin && self.trusted(&hop.url),
-                None => work.next.origin() == work.target.origin() && self.trusted(&work.next),
+                Some(hop) => hop.same_origin && self.trusted(&hop.url, named),
+                None => work.next.origin() == work.target.origin() && self.trusted(&work.next, named),
             }
     }
 
@@ -131,7 +136,7 @@ impl Builder {
     }
 
     /// The request of a hop. Everything that the operator set, but for what every client sends, is bound to the origin
-    /// where the chain began.
+    /// where the chain began, and secrets to the origins that the operator named besides. `named`: the operator's list names this one.
     pub(crate) fn request(
         &self,
         hop: &Hop,
@@ -143,10 +148,15 @@ impl Builder {
     ) -> Result<fetch::Request, String> {
         let mut headers = self.open.clone();
         let mut body = None;
+        let trusted = hop.same_origin && self.trusted(&hop.url, named);
         for (name, value) in &self.plan.request.headers {
             let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no header name"))?;
             let common = name == ACCEPT || name == ACCEPT_LANGUAGE || name == USER_AGENT || name.as_str().starts_with("accept");
-            if !hop.same_origin && !common {
+            let bound = match value {
+                PlanHeader::Text(_) => hop.same_origin || common,
+                PlanHeader::Secret(_) => trusted,
+            };
+            if !bound {
                 continue;
             }
             let value = match value {
@@ -178,9 +188,9 @@ impl Builder {
         }
         if hop.same_origin {
             sign_by_userinfo(&hop.url, &mut headers);
-            if self.trusted(&hop.url) {
-                self.sign(token, &mut headers)?;
-            }
+        }
+        if trusted {
+            self.sign(token, &mut headers)?;
         }
         Ok(fetch::Request {
             method: hop.method.clone(),
@@ -225,11 +235,11 @@ impl Builder {
         })
     }
 
-    fn trusted(&self, url: &Url) -> bool {
-        let Some(auth) = &self.plan.auth else { return false };
+    /// Whether a secret may go to an address. `listed`: the operator's list names its origin.
+    fn trusted(&self, url: &Url, listed: bool) -> bool {
         let host = url.host_str().unwrap_or_default();
         let port = url.port_or_known_default().unwrap_or(0);
-        auth.hosts.iter().any(|h| {
+        self.plan.secret_hosts.iter().any(|h| {
             if h.contains("://") {
                 Url::parse(h).is_ok_and(|o| o.origin() == url.origin())
             } else {
@@ -237,7 +247,7 @@ impl Builder {
                     Some((name, p)) if !h.ends_with(']') && p.bytes().all(|b| b.is_ascii_digit()) => {
                         name.eq_ignore_ascii_case(host) && p.parse() == Ok(port)
                     }
-                    _ => h.eq_ignore_ascii_case(host),
+                    _ => h.eq_ignore_ascii_case(host) && (listed || (url.scheme() == "https" && port == 443)),
                 }
             }
         })

@@ -114,6 +114,7 @@ impl Dispatcher {
     fn robots_known(&mut self, slot: Slot, robots: Robots, verdict: &str, body: Vec<u8>) {
         if let Some(h) = self.hosts.get_mut(&slot) {
             h.robots = robots;
+            h.robots_until = self.clock.now() + ROBOTS_FOR;
             h.robots_tries = (0, None);
             if let Some(id) = h.id {
                 let stored = StoredRobots { verdict: verdict.to_owned(), body, until: self.calendar().plus(ROBOTS_FOR) };

@@ -10,6 +10,7 @@ use crate::engine::feeder::{Fed, Feeder};
 use crate::engine::frontier::{DUPLICATES_DIFFER, Frontier};
 use crate::engine::keep::Keeper;
 use crate::engine::request::Builder;
+use crate::engine::scope::{self, Scope};
 use crate::engine::tally::Tally;
 use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, Snapshot, Stats};
@@ -24,7 +25,7 @@ use crate::store::encode::{Encoder, EncoderSpec};
 use crate::store::{self, OpenError, Opened, Store, StoreConfig};
 use futures::stream::FuturesUnordered;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
-use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -62,15 +63,15 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
 
     let extractor = compile(&plan)?;
     let builder = Arc::new(Builder::new(plan.clone()).map_err(job)?);
-    let scope = scope(&plan)?;
+    let scope = compile_scope(&plan)?;
     let fetcher = Fetcher::new(&plan.request, &plan.network, shared.clone()).map_err(|e| setup_failed(&e))?;
     let most = plan.limits.workers.min(fetcher.budget()).max(1);
 
     let mut limits = Limits::new(&plan.limits, &plan.hosts);
     // Of a throwaway state nothing is there to be read again.
     let kept = plan.state != StatePlace::Throwaway;
-    let reserved = kept.then(|| Keeper::reserve(&mut limits)).filter(|n| *n > 0);
-    let (store, opened) = open_store(&plan, &extractor, options.fresh, reserved, shared.clone()).await?;
+    let reserved = kept.then(|| Keeper::reserve(&mut limits)).filter(|r| !r.is_empty());
+    let (store, mut opened) = open_store(&plan, &extractor, options.fresh, reserved, shared.clone()).await?;
     for notice in &opened.notices {
         events.notice(notice.clone());
     }
@@ -83,7 +84,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     });
 
     let kit = Arc::new(Kit { extractor, encoder: OnceLock::new(), builder: builder.clone(), scope, clock: shared.clone() });
-    let seeds_of_scope = restore_scope(&kit, &opened);
+    let scope_parts = restore_scope(&kit, &mut opened);
     restore_encoder(&plan, &kit, &opened);
 
     let (to_dispatcher, landings) = mpsc::channel(4096);
@@ -107,6 +108,10 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
 
     let (fed, input_done) = start_feeder(&plan, &builder, &opened, &events)?;
     let (now, calendar) = (clock.now(), opened.calendar.clone());
+    if let Some(scope) = &kit.scope {
+        scope::read_seeds(&plan.input, scope, !input_done, &shop.to)
+            .map_err(|e| RunError::Io { message: format!("no thread for the scope: {e}"), hint: None })?;
+    }
     for (key, until) in &opened.holds {
         limits.restore_hold(key, now + calendar.at(clock.up()).until(*until));
     }
@@ -127,6 +132,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         landings,
         fed,
         input_done,
+        hungry_since: now,
         offering: false,
         stop_after: None,
         frontier: Frontier {
@@ -135,6 +141,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
             sweep_waiting: 0,
             sweep: false,
             dues: BinaryHeap::new(),
+            dues_to_come: Vec::new(),
             looked: false,
             stale: false,
             refill: HashSet::new(),
@@ -155,11 +162,12 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         waits_told: HashMap::new(),
         blocked: false,
         stopping: None,
-        seeds_of_scope,
-        scopes: HashSet::new(),
+        scope_parts,
+        unjudged: Vec::new(),
         last_snapshot: Moment::ZERO,
         drops: 0,
         shortage: None,
+        short_since: None,
         duplicates_differ: opened.extra.contains_key(DUPLICATES_DIFFER),
         defer: None,
         deferred_for: None,
@@ -303,22 +311,21 @@ fn compile(plan: &Plan) -> Result<Extractor, RunError> {
         .map_err(|list| job(list.iter().map(|e| format!("{}: {}", e.key, e.message)).collect::<Vec<_>>().join("\n")))
 }
 
-fn scope(plan: &Plan) -> Result<Option<Arc<RwLock<CrawlScope>>>, RunError> {
+fn compile_scope(plan: &Plan) -> Result<Option<Arc<Scope>>, RunError> {
     let Some(crawl) = &plan.crawl else { return Ok(None) };
     let scope = CrawlScope::compile(crawl)
         .map_err(|list| job(list.iter().map(|e| format!("{}: {}", e.key, e.message)).collect::<Vec<_>>().join("\n")))?;
-    Ok(Some(Arc::new(RwLock::new(scope))))
+    Ok(Some(Arc::new(Scope::new(scope, plan))))
 }
 
-fn restore_scope(kit: &Kit, opened: &Opened) -> Vec<String> {
-    let Some(scope) = &kit.scope else { return Vec::new() };
-    let seeds: Vec<String> = opened.extra.get("scope").map(|s| s.lines().map(str::to_owned).collect()).unwrap_or_default();
-    let mut scope = scope.write().unwrap_or_else(PoisonError::into_inner);
-    for seed in seeds.iter().filter_map(|s| url::Url::parse(s).ok()) {
-        scope.add_seed(&seed);
-    }
-    drop(scope);
-    seeds
+/// Takes the scope as earlier runs left it out of what the state held; in how many parts.
+fn restore_scope(kit: &Kit, opened: &mut Opened) -> u64 {
+    let Some(scope) = &kit.scope else { return 0 };
+    let (parts, others) = std::mem::take(&mut opened.extra).into_iter().partition(|(key, _)| key.starts_with("scope "));
+    opened.extra = others;
+    let parts: BTreeMap<String, String> = parts;
+    scope.add(parts.values().flat_map(|text| text.lines()).filter_map(|s| url::Url::parse(s).ok()));
+    parts.len() as u64
 }
 
 fn restore_encoder(plan: &Plan, kit: &Kit, opened: &Opened) {
@@ -332,7 +339,7 @@ async fn open_store(
     plan: &Arc<Plan>,
     extractor: &Extractor,
     fresh: bool,
-    reserved: Option<u32>,
+    reserved: Option<BTreeMap<String, u32>>,
     clock: Arc<dyn Clock>,
 ) -> Result<(Store, Opened), RunError> {
     let config = StoreConfig {

@@ -5,6 +5,7 @@ use crate::engine::dispatcher::{Dispatcher, add_counts};
 use crate::engine::extraction::Parsed;
 use crate::engine::frontier::Reply;
 use crate::engine::request::Hop;
+use crate::engine::scope::Unjudged;
 use crate::engine::work::{Flight, Item, Work};
 use crate::engine::worker::{Facts, Landing};
 use crate::events::Event;
@@ -35,9 +36,7 @@ impl Dispatcher {
             Landing::Done(id, facts, parsed) => {
                 let Some(mut flight) = self.flights.remove(&id) else { return };
                 self.fetched(&mut flight, &facts, now);
-                if let Item::Entry(work) = flight.item {
-                    self.parsed(work, *parsed);
-                }
+                self.extracted(id, flight, *parsed);
             }
             Landing::Fetched(id, facts) => {
                 let Some(mut flight) = self.flights.remove(&id) else { return };
@@ -50,19 +49,20 @@ impl Dispatcher {
                 if flight.landed {
                     self.parsing = self.parsing.saturating_sub(1);
                 }
-                if let Item::Entry(work) = flight.item {
-                    self.parsed(work, parsed);
-                }
+                self.extracted(id, flight, parsed);
             }
             Landing::Judged(id, judgement, facts) => {
                 let Some(mut flight) = self.flights.remove(&id) else { return };
                 self.came_down(&mut flight, &facts, now);
                 if self.asks_whether_named(&flight, &judgement) {
                     self.ask_whether_named(flight, judgement, facts);
+                } else if self.may_lead_out(&flight, &judgement) {
+                    self.wait_for_scope(id, flight, Unjudged::Redirect(judgement, facts));
                 } else {
                     self.judged(flight, judgement, &facts, now);
                 }
             }
+            Landing::SeedsRead(read) => self.seeds_read(read),
             Landing::Robots(id, outcome, facts) => {
                 let Some(mut flight) = self.flights.remove(&id) else { return };
                 self.came_down(&mut flight, &facts, now);
@@ -108,6 +108,9 @@ impl Dispatcher {
         self.tally.bytes += facts.wire_bytes;
         if !facts.quotas.is_empty() {
             self.told_quotas(flight, &facts.quotas, now);
+        }
+        if facts.reach != Reach::Neither {
+            self.short_since = None;
         }
         if let Item::Entry(work) = &flight.item {
             self.reached(flight.slot, work.lease.entry.0, facts.reach, now);
@@ -263,6 +266,8 @@ impl Dispatcher {
                 work.hop = None;
                 work.identity = identity;
                 work.fresh = fresh;
+                // Once the sweep has begun the last try waits like any other.
+                let sweep = sweep && !self.frontier.sweep;
                 if after.is_zero() && !sweep {
                     self.requeue(work);
                 } else {
@@ -270,7 +275,7 @@ impl Dispatcher {
                     let due = self.calendar().plus(after + Duration::from_millis(1));
                     // The store has it under the host of its listed address.
                     let at = self.schedule.find(&HostKey::of(&work.target));
-                    self.frontier.dues.push(std::cmp::Reverse((now + after + Duration::from_millis(2), at)));
+                    self.frontier.dues_to_come.push((now + after + Duration::from_millis(2), at));
                     if sweep {
                         self.frontier.sweep_waiting += 1;
                     }
@@ -364,9 +369,20 @@ impl Dispatcher {
         }
     }
 
-    /// A shortage of this machine halves concurrency, once an event; see `recover` for the way back.
+    /// A shortage of this machine halves concurrency, once an event; see `recover` for the way back. One that does not pass for
+    /// `max_wait` ends the run, the rest pending: it charges nothing, so nothing else would.
     fn feel_shortage(&mut self, reason: &Reason, started: Moment, now: Moment) {
-        if *reason != Reason::LocalResource || self.shortage.is_some_and(|at| started < at) {
+        if *reason != Reason::LocalResource {
+            return;
+        }
+        let short_for = now.since(*self.short_since.get_or_insert(now));
+        if short_for > self.plan.limits.max_wait {
+            self.defer = Some(format!(
+                "this machine has been short of open files, ports or buffers for {}, and nothing could be sent",
+                show_duration(short_for)
+            ));
+        }
+        if self.shortage.is_some_and(|at| started < at) {
             return;
         }
         self.shortage = Some(now);
@@ -410,7 +426,7 @@ impl Dispatcher {
         let mut seen = hop.seen;
         seen.push((hop.method.clone(), hop.url.clone()));
         if let (Some(scope), Some(from)) = (self.kit.scope.clone(), from) {
-            let refused = scope.read().unwrap_or_else(std::sync::PoisonError::into_inner).admits(&to).err();
+            let refused = scope.read().admits(&to).err();
             if let Some(rule) = refused {
                 if work.lease.depth > 0 {
                     self.skip(
@@ -423,9 +439,8 @@ impl Dispatcher {
                     return;
                 }
                 if is_same_site(&from, &to) {
-                    scope.write().unwrap_or_else(std::sync::PoisonError::into_inner).add_seed(&to);
-                    self.seeds_of_scope.push(to.as_str().to_owned());
-                    self.keep_scope();
+                    let wider = scope.add(std::iter::once(to.clone()));
+                    self.keep_scope(&wider);
                 } else {
                     self.events.warn("seed-moved", || {
                         format!(
@@ -495,7 +510,7 @@ impl Dispatcher {
 
     // -- extraction's end
 
-    fn parsed(&mut self, mut work: Box<Work>, parsed: Result<Parsed, ExtractFailure>) {
+    pub(super) fn parsed(&mut self, mut work: Box<Work>, parsed: Result<Parsed, ExtractFailure>) {
         let parsed = match parsed {
             Ok(p) => p,
             Err(ExtractFailure { reason, message, .. }) => {
@@ -547,6 +562,25 @@ impl Dispatcher {
                 )
             });
         }
+    }
+
+    /// The run stops while an entry's request may have been carried out and must not be sent again. `landed`: its answer came and
+    /// was not extracted yet.
+    pub(crate) fn skip_as_sent(&mut self, mut work: Box<Work>, landed: bool) {
+        let message = "the run was stopped while the request was under way".to_owned();
+        let (reason, class) = (Reason::MaybeSent, Reason::MaybeSent.class());
+        if !landed {
+            let now = self.clock.now();
+            let (started, start) = work.began.unwrap_or((now, self.clock.wall()));
+            let (repeat, message) = (Repeat::Never, message.clone());
+            let trouble = Trouble { reason: reason.clone(), class, repeat, resend: false, fresh: false, floor: None, message };
+            let (took, waited) = (now.since(started), Duration::ZERO);
+            let tried = Tried { start, took, waited, status: None, unit: 0.0, whose: Whose::Key };
+            retry::decide(&mut work.tries, Judgement::Trouble(trouble), &self.plan.retry, &tried);
+        } else if let Some(last) = work.tries.records.last_mut() {
+            last.outcome = reason.code().into_owned();
+        }
+        self.skip(&work, reason, None, &message, None);
     }
 
     /// An entry's end without a result.
@@ -676,7 +710,7 @@ impl Dispatcher {
 }
 
 /// Whether two addresses differ in scheme or `www.` alone, as far as their hosts go.
-fn is_same_site(a: &Url, b: &Url) -> bool {
+pub(super) fn is_same_site(a: &Url, b: &Url) -> bool {
     let bare = |u: &Url| u.host_str().map(|h| h.strip_prefix("www.").unwrap_or(h).to_owned());
     bare(a) == bare(b)
 }

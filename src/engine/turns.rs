@@ -57,6 +57,7 @@ impl Dispatcher {
             if self.defer.is_some() {
                 return;
             }
+            let may_be_fed = self.may_be_fed(now);
             let Self {
                 schedule,
                 limits,
@@ -73,13 +74,19 @@ impl Dispatcher {
                 builder,
                 tokens,
                 resources,
+                frontier,
                 ..
             } = self;
             let mut counter = Counter { limits, builder, tokens, resources };
             let mut admitted = None;
             let turn = schedule.turn(now, |slot, key, item, alone| {
                 let Some(host) = hosts.get_mut(&slot) else { return Gate::Blocked };
-                let wanted = wanted(plan, host, item, alone, now);
+                let wanted = wanted(plan, host, item, alone && !may_be_fed, now);
+                if alone && wanted == Gate::Back {
+                    // First tries are on disk alone, or not read yet.
+                    frontier.trimmed.remove(&slot);
+                    frontier.refill.insert(slot);
+                }
                 if !matches!(wanted, Gate::Go | Gate::Instead) {
                     if matches!(wanted, Gate::At(_)) && waits_on.is_none() {
                         let parked = matches!(host.robots, Robots::Parked { .. });
@@ -295,6 +302,7 @@ fn wanted(plan: &Plan, host: &mut HostState, item: &Item, alone: bool, now: Mome
         State::Open { until } => return Gate::At(until),
         State::GivenUp => return Gate::Drop,
     }
+    host.expire_robots(now);
     match &host.robots {
         Robots::Open => {}
         Robots::Asking => return Gate::Blocked,
@@ -307,7 +315,7 @@ fn wanted(plan: &Plan, host: &mut HostState, item: &Item, alone: bool, now: Mome
             }
         }
     }
-    if work.tries.charged > 0 && work.hop.is_none() && plan.retry.budget.is_some() && !host.budget.admits(plan.retry.budget, alone) {
+    if work.is_retry() && !host.budget.admits(plan.retry.budget, alone && !host.more_ready) {
         return Gate::Back;
     }
     Gate::Go

@@ -55,6 +55,11 @@ impl Work {
         self.hop.as_ref().map_or(&self.next, |h| &h.url)
     }
 
+    /// Whether the next request is a charged try after the first: what the retry budget counts.
+    pub(crate) fn is_retry(&self) -> bool {
+        self.tries.charged > 0 && self.hop.is_none()
+    }
+
     /// The durable part, as the store keeps it.
     pub(crate) fn state(&self) -> String {
         serde_json::to_string(&StateRef { tries: &self.tries, page: self.page.as_ref() }).unwrap_or_default()

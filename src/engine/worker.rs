@@ -5,6 +5,7 @@ use crate::clock::{Clock, Moment, Wall};
 use crate::engine::extraction::{Kit, Parsed, Task};
 use crate::extract::{ExtractFailure, PageState};
 use crate::fetch::{Fetcher, Request};
+use crate::input::InputError;
 use crate::model::plan::Plan;
 use crate::model::{Failure, Outcome, Reason, Sent};
 use crate::retry::{self, Judgement, Quota, Reach, headers};
@@ -40,6 +41,8 @@ pub(crate) enum Landing {
     Parsed(u64, Result<Parsed, ExtractFailure>),
     /// A robots.txt came, or did not.
     Robots(u64, Outcome, Facts),
+    /// Every seed was read for the scope of the crawl, or could not be.
+    SeedsRead(Result<(), InputError>),
 }
 
 /// The plain facts of an attempt.

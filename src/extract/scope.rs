@@ -26,7 +26,7 @@ pub struct CrawlScope {
     /// Canonical addresses, host names or registrable domains of the seeds, by `scope`.
     names: HashSet<String>,
     /// Host name to the paths of its seeds, each up to its last slash.
-    prefixes: HashMap<String, Vec<String>>,
+    prefixes: HashMap<String, HashSet<String>>,
 }
 
 impl CrawlScope {
@@ -48,21 +48,17 @@ impl CrawlScope {
         Ok(Self { scope: plan.scope, include, exclude, extensions: plan.extensions, names: HashSet::new(), prefixes: HashMap::new() })
     }
 
-    /// Widens the scope by a seed, or by where a seed's redirect moved it to.
-    pub fn add_seed(&mut self, url: &Url) {
+    /// Widens the scope by a seed, or by where a seed's redirect moved it to; whether it was not as wide before.
+    pub fn add_seed(&mut self, url: &Url) -> bool {
         let host = host(url);
         match self.scope {
-            Scope::Any => {}
-            Scope::Page => _ = self.names.insert(canonical(url)),
-            Scope::Host => _ = self.names.insert(host.to_owned()),
-            Scope::Domain => _ = self.names.insert(domain(url).to_owned()),
+            Scope::Any => false,
+            Scope::Page => self.names.insert(canonical(url)),
+            Scope::Host => self.names.insert(host.to_owned()),
+            Scope::Domain => self.names.insert(domain(url).to_owned()),
             Scope::Prefix => {
-                let path = folder(url);
                 let paths = self.prefixes.entry(host.to_owned()).or_default();
-                if !paths.iter().any(|p| path.starts_with(p.as_str())) {
-                    paths.retain(|p| !p.starts_with(path));
-                    paths.push(path.to_owned());
-                }
+                !lies_under(paths, url) && paths.insert(folder(url).to_owned())
             }
         }
     }
@@ -77,7 +73,7 @@ impl CrawlScope {
             Scope::Page => self.names.contains(&canonical(url)),
             Scope::Host => self.names.contains(host(url)),
             Scope::Domain => self.names.contains(domain(url)),
-            Scope::Prefix => self.prefixes.get(host(url)).is_some_and(|paths| paths.iter().any(|p| url.path().starts_with(p.as_str()))),
+            Scope::Prefix => self.prefixes.get(host(url)).is_some_and(|paths| lies_under(paths, url)),
         };
         if !within {
             Err("scope")
@@ -110,6 +106,12 @@ fn domain(url: &Url) -> &str {
 fn folder(url: &Url) -> &str {
     let path = url.path();
     &path[..path.rfind('/').map_or(0, |i| i + 1)]
+}
+
+/// Whether one of the paths, which all end with a slash, is where the address's own begins.
+fn lies_under(paths: &HashSet<String>, url: &Url) -> bool {
+    let path = url.path();
+    path.match_indices('/').any(|(i, _)| paths.contains(&path[..=i]))
 }
 
 fn binary(url: &Url) -> bool {
@@ -219,6 +221,12 @@ mod tests {
         assert_eq!(says(&prefix, "http://h/docs/"), "ok");
         assert_eq!(says(&prefix, "http://h/docs"), "scope");
         assert_eq!(says(&prefix, "http://o/docs/"), "scope");
+        let mut prefix = prefix;
+        let mut wider = |url: &str| prefix.add_seed(&Url::parse(url).unwrap());
+        assert_eq!(
+            (wider("http://h/docs/deep/y"), wider("http://h/x"), wider("http://h/y/z"), wider("http://o/x")),
+            (false, true, false, true)
+        );
         let page = scope(Scope::Page, &[], &[], &["http://h/a?b"]);
         assert_eq!((says(&page, "http://h/a?b#c"), says(&page, "http://h/a")), ("ok", "scope"));
     }

@@ -1,10 +1,11 @@
 //! A client's error to what happened: by the types in its chain of causes (`reference.md` A.4), by text only where a type is private
-//! (hyper-util's tunnel and SOCKS errors).
+//! (hyper-util's connect, tunnel and SOCKS errors).
 
 use super::dns::DnsFailure;
 use crate::model::{Reason, Sent, printable};
 use std::error::Error;
 use std::io;
+use std::net::SocketAddr;
 
 /// What an attempt knows about its way when it breaks.
 pub(super) struct Way<'a> {
@@ -13,8 +14,6 @@ pub(super) struct Way<'a> {
     /// Host and port of the proxy, and its name alone.
     pub(super) proxy: Option<(&'a str, &'a str)>,
     pub(super) https: bool,
-    /// The target is an IPv6 literal.
-    pub(super) v6: bool,
     /// TCP stands and the TLS handshake was under way.
     pub(super) in_tls: bool,
     /// A connection through the proxy was made lately: a time-out is then the target's.
@@ -32,6 +31,8 @@ struct Causes<'a> {
     io: Option<&'a io::Error>,
     /// What hyper-util's proxy connectors say.
     proxy: Option<String>,
+    /// The address whose connection failed.
+    dialled: Option<SocketAddr>,
     /// The innermost error's text.
     last: String,
 }
@@ -70,6 +71,9 @@ impl<'a> Causes<'a> {
         if text.starts_with("tunnel error: ") || text.starts_with("SOCKS error: ") {
             self.proxy = Some(text.clone());
         }
+        if text == CONNECT_ERROR {
+            self.dialled = dialled(&format!("{err:?}"));
+        }
         self.last = text;
         if let Some(source) = err.source() {
             self.walk(source, depth + 1);
@@ -87,12 +91,24 @@ impl<'a> Causes<'a> {
     }
 }
 
-/// Whether an error is a shortage on this machine: files, ports, buffers or memory.
+/// hyper-util's `ConnectError`, whose type is private; its `Debug` names the address, its `Display` does not.
+const CONNECT_ERROR: &str = "tcp connect error";
+
+/// The address in `ConnectError("tcp connect error", 127.0.0.1:80, Os { … })`.
+fn dialled(debug: &str) -> Option<SocketAddr> {
+    debug.split_once(", ")?.1.split(", ").next()?.parse().ok()
+}
+
+/// Whether an error is a shortage on this machine: files, buffers or memory.
 pub(super) fn is_shortage(e: &io::Error) -> bool {
     use rustix::io::Errno;
-    e.raw_os_error().is_some_and(|n| {
-        [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM].contains(&Errno::from_raw_os_error(n))
-    })
+    e.raw_os_error().is_some_and(|n| [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].contains(&Errno::from_raw_os_error(n)))
+}
+
+/// The same of a connection that did not come about. There are no more ports where an IPv4 address gives EADDRNOTAVAIL; an IPv6 one
+/// gives it for ever on a machine without IPv6.
+fn is_connect_shortage(e: &io::Error, dialled: Option<SocketAddr>) -> bool {
+    is_shortage(e) || (e.kind() == io::ErrorKind::AddrNotAvailable && dialled.is_some_and(|a| a.is_ipv4()))
 }
 
 /// Why `send` failed.
@@ -154,8 +170,7 @@ pub(super) fn send_failure(err: &reqwest::Error, way: &Way<'_>) -> (Reason, Stri
 /// Why no connection came about: always unsent.
 fn connect_failure(err: &reqwest::Error, causes: &Causes<'_>, way: &Way<'_>, target: &str) -> (Reason, String) {
     let say = |what: &str| format!("{target}: {what}");
-    let shortage = causes.io.filter(|io| is_shortage(io) && !(way.v6 && io.kind() == io::ErrorKind::AddrNotAvailable));
-    if let Some(io) = shortage {
+    if let Some(io) = causes.io.filter(|io| is_connect_shortage(io, causes.dialled)) {
         return (Reason::LocalResource, say(&printable(&io.to_string()).to_lowercase()));
     }
     if let Some(dns) = causes.dns.filter(|d| d.reason == Reason::LocalResource) {
@@ -237,4 +252,27 @@ pub(super) fn body_failure(err: &reqwest::Error) -> (Reason, String) {
         return (Reason::ProtocolError, format!("broken framing: {why}"));
     }
     (Reason::BodyTruncated, format!("body cut: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_is_not_available_is_a_shortage_of_ports_for_ipv4_alone() {
+        let (v4, v6) = ("127.0.0.1:80".parse().ok(), "[::1]:80".parse().ok());
+        let short = |number, dialled| is_connect_shortage(&io::Error::from_raw_os_error(number), dialled);
+        assert_eq!([v4, v6, None].map(|a| short(99, a)), [true, false, false]);
+        assert_eq!([v4, v6, None].map(|a| short(24, a)), [true; 3], "files are short whatever is dialled");
+        assert_eq!([v4, v6, None].map(|a| short(111, a)), [false; 3]);
+    }
+
+    #[tokio::test]
+    async fn the_address_dialled_is_read_off_the_clients_error() {
+        let tls = crate::fetch::client::tls(None).unwrap();
+        let client = reqwest::Client::builder().no_proxy().tls_backend_preconfigured(tls).build().unwrap();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).unwrap();
+        let e = client.get(format!("http://{closed}/")).send().await.unwrap_err();
+        assert_eq!(Causes::of(&e).dialled, Some(closed), "{e:?}");
+    }
 }

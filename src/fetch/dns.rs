@@ -287,7 +287,7 @@ impl Dns {
 fn routable(ip: IpAddr) -> bool {
     match UdpSocket::bind("[::]:0").and_then(|s| s.connect((ip, 9))) {
         Ok(()) => true,
-        Err(e) => super::classify::is_shortage(&e) && e.kind() != std::io::ErrorKind::AddrNotAvailable,
+        Err(e) => super::classify::is_shortage(&e),
     }
 }
 

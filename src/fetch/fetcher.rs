@@ -162,7 +162,6 @@ impl Inner {
                     target: &shown(&url, port),
                     proxy: proxy_addr.map(|p| (p.shown.as_str(), p.url.host_str().unwrap_or(""))),
                     https: url.scheme() == "https",
-                    v6: literal.is_some_and(|ip| ip.is_ipv6()),
                     in_tls: stage.is_in_tls(),
                     proxy_works: pair.made_since(Moment(began.0.saturating_sub(60_000_000_000))),
                 };

@@ -40,6 +40,8 @@ pub struct About<'a> {
 pub(super) struct LimitRates {
     /// Of a `[[limit]]`.
     pub(super) name: Option<Arc<str>>,
+    /// What the state calls it: the name, or which `[[host]]` it is of.
+    pub(super) stored: Option<Arc<str>>,
     pub(super) rates: Vec<Rate>,
     pub(super) burst: Option<u32>,
     pub(super) concurrency: Option<u32>,
@@ -80,13 +82,15 @@ pub(super) struct Claims {
 impl Claims {
     /// The limits of a job and who counts in them; globs that are none (refused by `config`) match nothing.
     pub(super) fn new(plan: &LimitsPlan, hosts: &[HostPlan]) -> (Self, Vec<LimitRates>) {
-        let mut limits = vec![LimitRates { name: None, rates: plan.rates.clone(), burst: plan.burst, concurrency: None, heaviest: 1 }];
+        let mut limits =
+            vec![LimitRates { name: None, stored: None, rates: plan.rates.clone(), burst: plan.burst, concurrency: None, heaviest: 1 }];
         let mut further = Vec::new();
         for table in &plan.more {
             let same = limits.iter().position(|l| l.name.as_deref() == Some(&*table.name));
             let i = same.unwrap_or_else(|| {
                 limits.push(LimitRates {
                     name: Some(table.name.as_str().into()),
+                    stored: Some(table.name.as_str().into()),
                     rates: table.rates.clone(),
                     burst: table.burst,
                     concurrency: table.concurrency,
@@ -119,12 +123,21 @@ impl Claims {
             let limit = own.then(|| {
                 // What a table leaves out is as in [limits].
                 let rates = host.rates.clone().unwrap_or_else(|| plan.rates.clone());
-                limits.push(LimitRates { name: None, rates, burst: host.burst.or(plan.burst), concurrency: None, heaviest: 1 });
+                // No name of a `[[limit]]` looks like that.
+                let (stored, burst) = (Some(format!("(host) {}", host.pattern).into()), host.burst.or(plan.burst));
+                limits.push(LimitRates { name: None, stored, rates, burst, concurrency: None, heaviest: 1 });
                 LimitId::try_from(limits.len() - 1).unwrap_or(0)
             });
             special.push(Special { glob, group: host.group.as_deref().map(Into::into), limit });
         }
-        limits.push(LimitRates { name: Some(RESOURCE.into()), rates: Vec::new(), burst: None, concurrency: None, heaviest: 1 });
+        limits.push(LimitRates {
+            name: Some(RESOURCE.into()),
+            stored: Some(RESOURCE.into()),
+            rates: Vec::new(),
+            burst: None,
+            concurrency: None,
+            heaviest: 1,
+        });
         let resources = LimitId::try_from(limits.len() - 1).unwrap_or(0);
         special.sort_by_key(|s| std::cmp::Reverse(s.glob.specificity()));
         (Self { kind: plan.key, resources, further, special }, limits)

@@ -86,7 +86,9 @@ pub(super) struct Window {
 /// One limit.
 #[derive(Debug)]
 pub(super) struct Limit {
+    /// Of a `[[limit]]`.
     name: Option<Arc<str>>,
+    stored: Option<Arc<str>>,
     pub(super) windows: Box<[Window]>,
     concurrency: Option<u32>,
     /// The most that one request takes.
@@ -104,11 +106,12 @@ impl Limit {
         };
         let windows: Box<[Window]> = of.rates.iter().map(window).collect();
         let ceiling = windows.iter().map(|w| f64::from(w.guard.limit()) / w.rate.per.as_secs_f64()).reduce(f64::min);
-        Self { name: of.name, windows, concurrency: of.concurrency, heaviest: of.heaviest, ceiling }
+        Self { name: of.name, stored: of.stored, windows, concurrency: of.concurrency, heaviest: of.heaviest, ceiling }
     }
 
-    pub(super) fn name(&self) -> Option<&str> {
-        self.name.as_deref()
+    /// What the state calls it; `None` for that of `[limits]`.
+    pub(super) fn stored(&self) -> Option<&str> {
+        self.stored.as_deref()
     }
 
     /// Requests a second that the windows allow for long.
@@ -573,7 +576,7 @@ impl Limits {
     /// How the state on disk calls a key; [`Limits::restore_hold`] and [`Limits::restore`] read it back.
     #[must_use]
     pub fn stored_key(&self, claim: &Claim) -> String {
-        stored_key(self.name(claim.limit), &claim.key)
+        stored_key(self.all.get(usize::from(claim.limit)).and_then(Limit::stored), &claim.key)
     }
 
     /// The claim of a stored key; `None` where the job has no such limit any more.
@@ -581,7 +584,7 @@ impl Limits {
         let (key, name) = stored.split_once('\t').map_or((stored, None), |(k, n)| (k, Some(n)));
         let limit = match name {
             None => 0,
-            Some(_) => self.all.iter().position(|l| l.name.as_deref() == name)?,
+            Some(_) => self.all.iter().position(|l| l.stored() == name)?,
         };
         Some(Claim { limit: LimitId::try_from(limit).ok()?, key: key.into(), weight: 1 })
     }
@@ -665,7 +668,7 @@ impl Limits {
         self.born += 1;
         let windows = self.all.get(usize::from(claim.limit)).map_or(&[][..], |l| &l.windows[..]);
         let mut counts: Box<[Count]> = windows.iter().map(|_| Count::default()).collect();
-        self.reserve.assume(windows, &mut counts, now);
+        self.reserve.assume(claim.limit, windows, &mut counts, now);
         let slot = Slot {
             limit: claim.limit,
             key: Arc::clone(&claim.key),

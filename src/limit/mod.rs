@@ -30,4 +30,4 @@ pub use hold::{HoldChange, Refusal};
 pub use hours::Hours;
 pub use limits::{LimitView, Limits, Permit, Verdict, Why};
 pub use quota::Told;
-pub use save::{SaveMark, SavedKey, SavedWindow};
+pub use save::{SaveMark, SavedKey, SavedWindow, Unsaved};

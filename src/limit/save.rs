@@ -21,7 +21,11 @@ use super::window::{Guard, LOST};
 use crate::clock::Moment;
 use crate::model::Rate;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// How many requests of a key may be in no row, by the stored name of the limit (empty: that of `[limits]`).
+pub type Unsaved = BTreeMap<String, u32>;
 
 /// After this long nothing is left of a learned rate: a day by a factor e, forgotten at a hundredth.
 const LEARNED: Duration = Duration::from_hours(24 * 5);
@@ -88,10 +92,23 @@ pub struct SaveMark(Vec<(usize, u64, u64)>);
 pub(super) struct Reserve {
     /// What a key may take between durable saves, by limit; empty: nothing is saved, nothing bounded.
     between: Vec<u32>,
-    /// Until when a new slot starts with this many spent at that instant.
-    assumed: Option<(Moment, Moment, u32)>,
+    /// What new slots start with.
+    assumed: Option<Assumed>,
     /// Slots with their birth that changed since the last save.
     pub(super) dirty: Vec<(usize, u64)>,
+}
+
+/// What a killed run may have sent.
+#[derive(Debug)]
+struct Assumed {
+    /// Until when a new slot starts with it.
+    until: Moment,
+    /// When it counts as arrived.
+    at: Moment,
+    /// By limit.
+    each: Vec<u32>,
+    /// As it was told: with limits that the job has no more.
+    told: Unsaved,
 }
 
 impl Reserve {
@@ -106,12 +123,19 @@ impl Reserve {
     }
 
     pub(super) fn assumes_at(&self, now: Moment) -> bool {
-        self.assumed.is_some_and(|(until, _, _)| now < until)
+        self.assumed.as_ref().is_some_and(|a| now < a.until)
     }
 
     /// Permits that a slot made at `now` counts as taken: all that may be, where it starts with what is assumed.
     pub(super) fn owed(&self, limit: LimitId, now: Moment) -> u64 {
-        if self.assumes_at(now) { u64::from(self.between_of(limit)) } else { 0 }
+        if self.assumed_of(limit, now).is_some() { u64::from(self.between_of(limit)) } else { 0 }
+    }
+
+    /// When how many count as arrived, for a slot of that limit.
+    fn assumed_of(&self, limit: LimitId, now: Moment) -> Option<(Moment, u32)> {
+        let assumed = self.assumed.as_ref().filter(|a| now < a.until)?;
+        let n = assumed.each.get(usize::from(limit)).copied().filter(|n| *n > 0)?;
+        Some((assumed.at, n))
     }
 
     fn between_of(&self, limit: LimitId) -> u32 {
@@ -119,10 +143,8 @@ impl Reserve {
     }
 
     /// What a slot made at `now` starts with.
-    pub(super) fn assume(&self, windows: &[Window], counts: &mut [Count], now: Moment) {
-        if let Some((until, u, n)) = self.assumed
-            && now < until
-        {
+    pub(super) fn assume(&self, limit: LimitId, windows: &[Window], counts: &mut [Count], now: Moment) {
+        if let Some((u, n)) = self.assumed_of(limit, now) {
             for (window, count) in windows.iter().zip(counts) {
                 count.spent.add(&window.guard, u, n.min(window.guard.limit()));
             }
@@ -143,25 +165,27 @@ impl Limits {
         self.reserve.between = if all.iter().any(|n| *n > 0) { all } else { Vec::new() };
     }
 
-    /// The bound that is in force, of several limits the greatest, 0 where none is; kept in the state before the first request.
+    /// The bounds that are in force, empty where none is; kept in the state before the first request.
     #[must_use]
-    pub fn reserved(&self) -> u32 {
-        self.reserve.between.iter().copied().max().unwrap_or(0)
+    pub fn reserved(&self) -> Unsaved {
+        let stored = |(l, n): (&Limit, &u32)| (*n > 0).then(|| (l.stored().unwrap_or_default().to_owned(), *n));
+        self.all.iter().zip(&self.reserve.between).filter_map(stored).collect()
     }
 
-    /// The last run was killed: up to `reserved` requests of each key are known to no row and count as arrived 5 s after
-    /// `now`. Before [`Limits::restore`].
-    pub fn assume_unsaved(&mut self, now: Moment, reserved: u32) {
-        let u = now + LOST;
+    /// The last run was killed: up to so many requests of each key are known to no row and count as arrived 5 s after `now`.
+    /// Before [`Limits::restore`].
+    pub fn assume_unsaved(&mut self, now: Moment, unsaved: Unsaved) {
+        let at = now + LOST;
         let longest = self.all.iter().flat_map(|l| &l.windows).map(|w| w.guard.hold()).max().unwrap_or_default();
-        self.reserve.assumed = (reserved > 0).then_some((u + longest, u, reserved));
+        let each = self.all.iter().map(|l| unsaved.get(l.stored().unwrap_or_default()).copied().unwrap_or(0)).collect();
+        self.reserve.assumed = (!unsaved.is_empty()).then_some(Assumed { until: at + longest, at, each, told: unsaved });
     }
 
-    /// What the next start has to assume if nothing more is taken: of earlier runs, for keys that were not saved since; 0 once
-    /// that has left every window.
+    /// What the next start has to assume if nothing more is taken: of earlier runs, for keys that were not saved since; nothing
+    /// once that has left every window.
     #[must_use]
-    pub fn assumed(&self, now: Moment) -> u32 {
-        self.reserve.assumed.filter(|(until, _, _)| now < *until).map_or(0, |(_, _, n)| n)
+    pub fn assumed(&self, now: Moment) -> Unsaved {
+        self.reserve.assumed.as_ref().filter(|a| now < a.until).map(|a| a.told.clone()).unwrap_or_default()
     }
 
     /// Whether a key changed since the last save.
@@ -221,7 +245,7 @@ impl Limits {
                 SavedWindow { per_ms: ms(window.rate.per), ago: count.spent.leaving().map(ago).collect() }
             });
             let windows = windows.collect();
-            let key = stored_key(limit.name(), &slot.key);
+            let key = stored_key(limit.stored(), &slot.key);
             let adapted = slot.adapt.as_ref().filter(|a| !a.is_over(now)).map(|a| a.share(now));
             rows.push(SavedKey { key, in_flight: slot.in_flight, windows, adapted });
         }

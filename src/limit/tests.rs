@@ -258,7 +258,8 @@ fn killed_again_and_again(count: u32, per_ms: u64, lives: u64, longest_ms: u64) 
         let mut l = limits(&[(count, per_ms)], Some(count.div_ceil(3)));
         l.reserve(Duration::from_millis(200));
         if life > 0 {
-            l.assume_unsaved(at(real), l.reserved());
+            let reserved = l.reserved();
+            l.assume_unsaved(at(real), reserved);
         }
         for (row, saved) in disk.values() {
             l.restore(row, Duration::from_nanos(real - saved), at(real));

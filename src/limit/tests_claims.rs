@@ -296,3 +296,49 @@ fn of_several_tokens_the_share_that_is_left_tells() {
     l.told(&b[0], Told { remaining: 1.0, reset: Duration::from_secs(9), limit: Some(10), window: None }, 0, Moment(SEC));
     assert!(l.left(&a, Moment(SEC)) > l.left(&b, Moment(SEC)));
 }
+
+#[test]
+fn limits_of_hosts_and_of_tables_come_back_each_with_its_own() {
+    let host = crate::model::plan::HostPlan { pattern: "*.slow".into(), rates: Some(vec![rate(3, 60_000)]), ..Default::default() };
+    let few = table("few", vec![rate(4, 60_000)], &["POST"], 1);
+    let plan = LimitsPlan { more: vec![few], burst: Some(500), ..plan(&[rate(1000, 1000)], None) };
+    let new = || {
+        let mut l = Limits::new(&plan, std::slice::from_ref(&host));
+        l.reserve(Duration::from_millis(200));
+        l
+    };
+    let mut old = new();
+    let (fast, slow) = (HostKey::from_stored("http://fast"), HostKey::from_stored("http://a.slow"));
+    let [get, post, special] = [about(&fast, "GET"), about(&fast, "POST"), about(&slow, "GET")].map(|a| old.claims(&a));
+    let reserved = old.reserved();
+    assert_eq!(reserved.values().copied().collect::<Vec<_>>(), [500, 1, 1], "{reserved:?}");
+    let now = Moment(SEC);
+    let permits = [&special, &post].map(|claims| old.take(claims, now).unwrap());
+    let (rows, mark) = old.save(now);
+    old.saved(mark);
+    drop(permits);
+    old.refused(
+        &special[0],
+        super::Refusal { now, sent_at: now, asked: Some(Duration::from_secs(20)), grows: false, jitter: 0.0, measured: None, own: false },
+    );
+    let held = old.stored_key(&special[0]);
+
+    // A clean end: what was on the wire, of the limit it was on.
+    let mut l = new();
+    for row in &rows {
+        l.restore(row, Duration::ZERO, now);
+    }
+    let left = |l: &mut Limits, claims: &[Claim]| format!("{:.3}", l.left(claims, now));
+    assert_eq!([&special, &post, &get].map(|c| left(&mut l, c)), ["0.667", "0.750", "0.999"]);
+    l.restore_hold(&held, Moment(9 * SEC));
+    assert_eq!(l.held_until(&special, now), Some(Moment(9 * SEC)));
+    // A kill: each limit assumes what it may have sent itself, not what the fastest may.
+    let mut l = new();
+    l.assume_unsaved(now, reserved.clone());
+    for row in &rows {
+        l.restore(row, Duration::ZERO, now);
+    }
+    let _ = (l.next_at(&special, now), l.next_at(&post, now), l.next_at(&get, now));
+    assert_eq!([&special, &post, &get].map(|c| left(&mut l, c)), ["0.333", "0.499", "0.499"]);
+    assert_eq!(l.assumed(now), reserved);
+}

@@ -23,6 +23,9 @@ pub struct Plan {
     pub request: RequestPlan,
     /// `[auth]`.
     pub auth: Option<AuthPlan>,
+    /// Who may see the credentials of `[auth]` and the secrets of headers; not empty where there are any. Origins as WHATWG writes
+    /// them, `host:port` of either scheme, or a host name alone: its https origin and the origins of it that the list names.
+    pub secret_hosts: Vec<String>,
     /// `[limits]` and `[[limit]]`.
     pub limits: LimitsPlan,
     /// `[[host]]`, in order.
@@ -191,11 +194,9 @@ impl std::fmt::Debug for ProxyPlan {
     }
 }
 
-/// `[auth]`, bound to origins.
+/// `[auth]`, bound to [`Plan::secret_hosts`].
 #[derive(Clone, Debug)]
 pub struct AuthPlan {
-    /// Host names, or `host:port`, or whole origins that may see it; never empty.
-    pub hosts: Vec<String>,
     /// What is sent.
     pub kind: AuthKind,
 }

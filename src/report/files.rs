@@ -1,4 +1,4 @@
-//! `--events` and `--stats`: the run for programs.
+//! `--events` and `--stats`: the run for programs. A file named `-` is standard output.
 
 use crate::clock::{Clock, Wall};
 use crate::events::{Event, Listener};
@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 ///
 /// A file that can no longer be written costs a warning, never the run.
 pub struct EventsFile {
-    to: Mutex<Option<BufWriter<File>>>,
+    to: Mutex<Option<BufWriter<Box<dyn Write + Send>>>>,
     path: PathBuf,
     clock: Arc<dyn Clock>,
     out: Output,
@@ -33,8 +33,9 @@ impl EventsFile {
     /// # Errors
     /// What the system said.
     pub fn open(path: &Path, clock: Arc<dyn Clock>, out: Output) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).open(path)?;
-        Ok(Self { to: Mutex::new(Some(BufWriter::new(file))), path: path.to_owned(), clock, out })
+        let to: Box<dyn Write + Send> =
+            if is_stdout(path) { Box::new(io::stdout()) } else { Box::new(OpenOptions::new().create(true).append(true).open(path)?) };
+        Ok(Self { to: Mutex::new(Some(BufWriter::new(to))), path: path.to_owned(), clock, out })
     }
 }
 
@@ -61,6 +62,9 @@ impl Listener for EventsFile {
 /// # Errors
 /// What the system said.
 pub fn check_writable(path: &Path) -> io::Result<()> {
+    if is_stdout(path) {
+        return Ok(());
+    }
     if path.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());
     }
@@ -79,6 +83,10 @@ pub fn check_writable(path: &Path) -> io::Result<()> {
 pub fn write_stats(path: &Path, stats: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_string_pretty(stats)?;
     text.push('\n');
+    if is_stdout(path) {
+        let mut out = io::stdout().lock();
+        return out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
     if is_special(path) {
         return OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes());
     }
@@ -87,6 +95,12 @@ pub fn write_stats(path: &Path, stats: &impl Serialize) -> io::Result<()> {
     written.and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
         let _ = fs::remove_file(&temporary);
     })
+}
+
+/// Whether the name means standard output.
+#[must_use]
+pub fn is_stdout(path: &Path) -> bool {
+    path == Path::new("-")
 }
 
 /// A pipe or device is written as it is; a folder fails by itself.

@@ -13,7 +13,7 @@ mod terminal;
 mod text;
 mod verbose;
 
-pub use files::{EventsFile, check_writable, write_stats};
+pub use files::{EventsFile, check_writable, is_stdout, write_stats};
 pub use output::{Look, Output};
 pub use status::{StatusFile, StatusReport, status_text};
 pub use summary::{Ending, Places, summary, waits};

@@ -88,7 +88,8 @@ pub enum Repeat {
     Free,
     /// At once and uncharged with `Accept-Encoding: identity`, one time.
     Identity,
-    /// With a wait and uncharged: a shortage of this machine, or a proxy's fault. The engine ends it (outage, `max_wait`, 75).
+    /// With a wait and uncharged: a shortage of this machine, or a proxy's fault. The engine ends the run where it
+    /// does not pass (`max_wait`, 75).
     Local,
 }
 

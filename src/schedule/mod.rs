@@ -229,6 +229,12 @@ impl<T> Schedule<T> {
         item
     }
 
+    /// Items queued for a host that `wanted` likes.
+    #[must_use]
+    pub fn count_at(&self, slot: Slot, wanted: impl Fn(&T) -> bool) -> usize {
+        self.hosts.get(&slot).map_or(0, |h| h.queue.iter().filter(|i| wanted(i)).count())
+    }
+
     /// Items queued for a host.
     #[must_use]
     pub fn queued_at(&self, slot: Slot) -> usize {

@@ -369,7 +369,7 @@ impl Writer {
             }
             Settle::Later { due, state, sweep, .. } => {
                 let place = match due.0 {
-                    _ if sweep => Place::Later(SWEEP),
+                    due if sweep => Place::Later(SWEEP + due.clamp(0, SWEEP - 1)),
                     ..=0 => Place::Ready,
                     at => Place::Later(at.min(SWEEP - 1)),
                 };

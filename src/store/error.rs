@@ -84,6 +84,9 @@ pub enum OpenError {
         /// What it is.
         what: &'static str,
     },
+    /// Results go to standard output and there is none.
+    #[error("standard output is closed, and the rows go there")]
+    StdoutClosed,
     /// The system refused.
     #[error("{}: {source}", .path.display())]
     Io {
@@ -108,7 +111,7 @@ impl OpenError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::InUse { .. } => 73,
-            Self::Io { .. } | Self::Db { .. } => 74,
+            Self::StdoutClosed | Self::Io { .. } | Self::Db { .. } => 74,
             _ => 65,
         }
     }
@@ -129,6 +132,7 @@ impl OpenError {
             Self::SinkGrown { .. } => Some("take out what was appended, or start over with --fresh, which renames what is there"),
             Self::SinkForeign { .. } => Some("move it away, or use --fresh, which renames it"),
             Self::SinkKind { .. } => Some("name another file in [output]"),
+            Self::StdoutClosed => Some("name a file for them with -o FILE, or write > /dev/null where none are wanted"),
             Self::Io { .. } | Self::Db { .. } => None,
         }
     }
@@ -182,6 +186,14 @@ pub enum StoreError {
         /// Why.
         source: Arc<rusqlite::Error>,
     },
+    /// The sink's path does not lead to the file any more that the run writes.
+    #[error("{} was removed or replaced while the run wrote it: {records} committed records are not there", .path.display())]
+    SinkGone {
+        /// The sink.
+        path: PathBuf,
+        /// How many were committed.
+        records: u64,
+    },
     /// Whoever read stdout is gone.
     #[error("stdout was closed")]
     StdoutClosed,
@@ -198,6 +210,16 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::StdoutClosed => None,
+            Self::SinkGone { .. } => Some("put the file back where it was and run the same command again, or gather anew with --fresh"),
+            _ => Some("nothing committed is lost: free space or mend the disk, then run the same command again"),
+        }
+    }
+
     /// Whether the store goes on.
     #[must_use]
     pub fn is_fatal(&self) -> bool {

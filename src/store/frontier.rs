@@ -22,8 +22,14 @@ const HOSTS_CACHED: usize = 65_536;
 pub(super) enum Place {
     /// In `todo`.
     Ready,
-    /// In `later`, until then.
+    /// In `later`, until then; from [`SWEEP`] on until the final sweep and so long after [`SWEEP`].
     Later(i64),
+}
+
+impl Place {
+    fn is_sweep(self) -> bool {
+        matches!(self, Self::Later(SWEEP..))
+    }
 }
 
 /// What memory keeps of a leased entry.
@@ -82,15 +88,23 @@ pub(super) struct Parent {
 #[derive(Clone, Copy)]
 struct OfHost;
 
+/// A round over the hosts of `later`.
+#[derive(Default)]
+struct Round {
+    /// The host seen last.
+    cursor: i64,
+    /// Where a round that one lease did not end began, and whether it is beyond the last host.
+    under_way: Option<(i64, bool)>,
+}
+
 pub(super) struct Frontier {
     next_entry: i64,
     next_host: i64,
     /// The host that [`Frontier::ready_hosts`] saw last.
     cursor: i64,
-    /// The host that [`Frontier::due_hosts`] saw last.
-    due_cursor: i64,
-    /// Where a round that one lease did not end began, and whether it is beyond the last host.
-    due_round: Option<(i64, bool)>,
+    /// Over the hosts with entries that are due, and those whose entries of the final sweep are.
+    due: Round,
+    swept: Round,
     hosts: HashMap<HostKey, (i64, bool)>,
     /// Entries that are not to be handed out; `None` beside those whose fate only waits for a member of a compressed sink.
     leased: HashMap<i64, (Held, Option<OfHost>)>,
@@ -98,6 +112,8 @@ pub(super) struct Frontier {
     leased_hosts: HashMap<i64, usize>,
     /// Entries without a fate.
     pub(super) pending: u64,
+    /// Of these, let go: done but for their fate.
+    pub(super) done: u64,
     /// Of these, waiting for the final sweep.
     pub(super) sweep: u64,
     /// Links that are too deep.
@@ -113,12 +129,13 @@ impl Frontier {
             next_entry: last("entry")? + 1,
             next_host: last("host")? + 1,
             cursor: 0,
-            due_cursor: 0,
-            due_round: None,
+            due: Round::default(),
+            swept: Round::default(),
             hosts: HashMap::new(),
             leased: HashMap::new(),
             leased_hosts: HashMap::new(),
             pending,
+            done: 0,
             sweep,
             cut,
             columns,
@@ -233,7 +250,7 @@ impl Frontier {
                 .prepare_cached("INSERT INTO later(host, due, entry, prio, state) VALUES (?1, ?2, ?3, ?4, ?5)")?
                 .execute(params![host, due, entry, prio, state])?,
         };
-        self.sweep += u64::from(place == Place::Later(SWEEP));
+        self.sweep += u64::from(place.is_sweep());
         Ok(())
     }
 
@@ -246,7 +263,7 @@ impl Frontier {
                 .prepare_cached("DELETE FROM later WHERE host = ?1 AND due = ?2 AND entry = ?3")?
                 .execute(params![held.host, due, entry])?,
         };
-        self.sweep -= u64::from(held.place == Place::Later(SWEEP));
+        self.sweep -= u64::from(held.place.is_sweep());
         // The account stands on this: a leased entry has exactly one place.
         if gone == 1 { Ok(()) } else { Err(rusqlite::Error::StatementChangedRows(gone)) }
     }
@@ -268,6 +285,7 @@ impl Frontier {
             && counts.take().is_some()
         {
             let host = held.host;
+            self.done += 1;
             self.uncount(host);
         }
     }
@@ -279,8 +297,10 @@ impl Frontier {
 
     /// The lease ends; nothing on disk changes.
     pub(super) fn release(&mut self, entry: i64) {
-        if let Some((held, Some(OfHost))) = self.leased.remove(&entry) {
-            self.uncount(held.host);
+        match self.leased.remove(&entry) {
+            Some((held, Some(OfHost))) => self.uncount(held.host),
+            Some((_, None)) => self.done -= 1,
+            None => {}
         }
     }
 
@@ -327,69 +347,32 @@ impl Frontier {
     pub(super) fn lease(&mut self, conn: &Connection, want: &LeaseRequest) -> Result<Leased> {
         let mut out = Leased::default();
         let mut taken: HashSet<i64> = want.hosts.iter().map(|h| h.0).collect();
+        taken.extend(want.first_tries.iter().map(|h| h.0));
         for host in &want.hosts {
-            out.hosts.push(self.lease_host(conn, host.0, want.per_host, want)?);
+            out.hosts.push(self.lease_host(conn, host.0, Share::of(want.per_host), want)?);
+        }
+        for host in &want.first_tries {
+            out.hosts.push(self.lease_host(conn, host.0, Share { most: want.per_host, due: 0 }, want)?);
         }
         let mut wanted = Vec::new();
         let mut unseen = false;
         if want.new_hosts > 0 {
             taken.extend(self.leased_hosts.keys());
-            unseen = self.due_hosts(conn, want, &mut taken, &mut wanted)?;
+            unseen = self.due.hosts(conn, (i64::MIN, want.now.0), want.new_hosts, &mut taken, &mut wanted)?;
             self.ready_hosts(conn, want, &mut taken, &mut wanted)?;
             if want.sweep && self.sweep > 0 {
-                sweep_hosts(conn, want, &mut taken, &mut wanted)?;
+                unseen |= self.swept.hosts(conn, (SWEEP, swept_until(want.now)), want.new_hosts, &mut taken, &mut wanted)?;
             }
         }
         for host in wanted {
-            out.hosts.push(self.lease_host(conn, host, want.per_new, want)?);
+            out.hosts.push(self.lease_host(conn, host, Share::of(want.per_new), want)?);
         }
         out.unfinished = unseen || self.cut.is_growing();
         out.drained = self.pending == self.leased.len() as u64 && !out.unfinished;
         out.sweep_waiting = self.sweep;
-        out.next_due = conn
-            .prepare_cached("SELECT min(due) FROM later WHERE due > ?1 AND due < ?2")?
-            .query_row([want.now.0, SWEEP], |r| r.get::<_, Option<i64>>(0))?
-            .map(Wall);
+        let mut next = conn.prepare_cached("SELECT min(due) FROM later WHERE due > ?1 AND due < ?2")?;
+        out.next_due = next_due(want, |after, before| next.query_row([after, before], |r| r.get(0)))?;
         Ok(out)
-    }
-
-    /// Hosts with entries that are due, in that order as far as it is short; true where more may be due than were looked at.
-    fn due_hosts(&mut self, conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>, wanted: &mut Vec<i64>) -> Result<bool> {
-        let mut due = conn.prepare_cached("SELECT host FROM later WHERE due <= ?1 ORDER BY due LIMIT ?2")?;
-        let mut rows = due.query([want.now.0, DUE_LOOKED_AT])?;
-        let mut looked_at = 0;
-        while let Some(row) = rows.next()? {
-            if wanted.len() == want.new_hosts {
-                return Ok(false);
-            }
-            let host = row.get(0)?;
-            if taken.insert(host) {
-                wanted.push(host);
-            }
-            looked_at += 1;
-        }
-        if looked_at < DUE_LOOKED_AT {
-            return Ok(false);
-        }
-        let mut next = conn.prepare_cached("SELECT host, due FROM later WHERE host > ?1 ORDER BY host, due LIMIT 1")?;
-        let (start, mut wrapped) = self.due_round.take().unwrap_or((self.due_cursor, false));
-        for _ in 0..HOSTS_LOOKED_AT {
-            if wanted.len() == want.new_hosts {
-                return Ok(false);
-            }
-            match next.query_row([self.due_cursor], |r| Ok((r.get(0)?, r.get::<_, i64>(1)?))).optional()? {
-                Some((host, due)) if !wrapped || host <= start => {
-                    self.due_cursor = host;
-                    if due <= want.now.0 && taken.insert(host) {
-                        wanted.push(host);
-                    }
-                }
-                None if !wrapped => (self.due_cursor, wrapped) = (0, true),
-                _ => return Ok(false),
-            }
-        }
-        self.due_round = Some((start, wrapped));
-        Ok(true)
     }
 
     /// Round robin over the hosts with ready entries, by one seek for each host passed.
@@ -416,7 +399,7 @@ impl Frontier {
         Ok(())
     }
 
-    fn lease_host(&mut self, conn: &Connection, host: i64, most: usize, want: &LeaseRequest) -> Result<HostLease> {
+    fn lease_host(&mut self, conn: &Connection, host: i64, share: Share, want: &LeaseRequest) -> Result<HostLease> {
         let (key, named, robots) = conn
             .prepare_cached("SELECT key, named, robots, robots_body, robots_until FROM host WHERE id = ?1")?
             .query_row([host], |r| {
@@ -426,26 +409,36 @@ impl Frontier {
                 };
                 Ok((HostKey::from_stored(&r.get::<_, String>(0)?), r.get(1)?, robots))
             })?;
-        let mut picked = Picked { most, entries: Vec::new(), more: false };
-        let mut due = conn.prepare_cached("SELECT entry, prio, due, state FROM later WHERE host = ?1 AND due <= ?2 ORDER BY due, entry")?;
-        self.pick(due.query([host, want.now.0])?, &mut picked)?;
+        let Share { most, due: most_due } = share;
+        let mut ready = Picked { most, entries: Vec::new(), more: false };
+        let mut rows = conn.prepare_cached("SELECT entry, prio, NULL, state FROM todo WHERE host = ?1 ORDER BY prio, entry")?;
+        self.pick(rows.query([host])?, &mut ready)?;
+        let most_due = if most_due == 0 { 0 } else { most_due.max(most - ready.entries.len()) };
+        let mut picked = Picked { most: most_due, entries: Vec::new(), more: false };
+        let mut rows =
+            conn.prepare_cached("SELECT entry, prio, due, state FROM later WHERE host = ?1 AND due <= ?2 ORDER BY due, entry")?;
+        self.pick(rows.query([host, want.now.0])?, &mut picked)?;
+        let due_left = picked.more;
+        let room = most - picked.entries.len();
+        let ready_left = ready.more || ready.entries.len() > room;
+        ready.entries.truncate(room);
+        picked.entries.append(&mut ready.entries);
+        picked.more |= ready_left;
+        let mut due_next = None;
         if !picked.more {
-            let mut ready = conn.prepare_cached("SELECT entry, prio, NULL, state FROM todo WHERE host = ?1 ORDER BY prio, entry")?;
-            self.pick(ready.query([host])?, &mut picked)?;
-        }
-        let mut next_due = None;
-        if !picked.more {
-            let first = conn
-                .prepare_cached("SELECT due FROM later WHERE host = ?1 AND due > ?2 AND due < ?3 ORDER BY due LIMIT 1")?
-                .query_row([host, want.now.0, SWEEP], |r| r.get::<_, i64>(0))
-                .optional()?;
-            next_due = first.map(Wall);
-            let mut sweep = conn.prepare_cached("SELECT entry, prio, due, state FROM later WHERE host = ?1 AND due = ?2 ORDER BY entry")?;
             let mut last = Picked { most: if want.sweep { most } else { 0 }, entries: std::mem::take(&mut picked.entries), more: false };
             if self.sweep > 0 {
-                self.pick(sweep.query([host, SWEEP])?, &mut last)?;
+                let until = if want.sweep { swept_until(want.now) } else { i64::MAX };
+                let mut sweep = conn.prepare_cached(
+                    "SELECT entry, prio, due, state FROM later WHERE host = ?1 AND due >= ?2 AND due <= ?3 ORDER BY due, entry",
+                )?;
+                self.pick(sweep.query([host, SWEEP, until])?, &mut last)?;
             }
-            picked = Picked { more: last.more || next_due.is_some(), ..last };
+            if !(want.sweep && last.more) {
+                let mut next = conn.prepare_cached("SELECT min(due) FROM later WHERE host = ?1 AND due > ?2 AND due < ?3")?;
+                due_next = next_due(want, |after, before| next.query_row([host, after, before], |r| r.get(0)))?;
+            }
+            picked = Picked { more: last.more || due_next.is_some(), ..last };
         }
         let mut entries = Vec::with_capacity(picked.entries.len());
         for (entry, prio, place, state) in picked.entries {
@@ -454,7 +447,7 @@ impl Frontier {
             entries.push(lease);
         }
         let more = picked.more || self.cut.is_growing();
-        Ok(HostLease { id: HostId(host), key, named, robots, entries, more, next_due })
+        Ok(HostLease { id: HostId(host), key, named, robots, entries, more, ready_left, due_left, next_due: due_next })
     }
 
     /// Takes rows that are not leased until there are enough; one row beyond says that there are more.
@@ -514,23 +507,86 @@ impl Frontier {
     }
 }
 
+/// How many entries of a host one lease takes.
+#[derive(Clone, Copy)]
+struct Share {
+    most: usize,
+    /// Of these, entries that are due while ready ones wait; 0: none at all.
+    due: usize,
+}
+
+impl Share {
+    /// Half for those that are due: many retries leave first tries their part.
+    fn of(most: usize) -> Self {
+        Self { most, due: most.div_ceil(2) }
+    }
+}
+
 struct Picked {
     most: usize,
     entries: Vec<(i64, i64, Place, Option<String>)>,
     more: bool,
 }
 
-fn sweep_hosts(conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>, wanted: &mut Vec<i64>) -> Result<()> {
-    let mut next = conn.prepare_cached("SELECT host FROM later WHERE due = ?1 AND host > ?2 ORDER BY host LIMIT 1")?;
-    let mut at = 0;
-    while wanted.len() < want.new_hosts {
-        let Some(host) = next.query_row([SWEEP, at], |r| r.get::<_, i64>(0)).optional()? else { break };
-        at = host;
-        if taken.insert(host) {
-            wanted.push(host);
+/// Entries of the final sweep are due up to here.
+fn swept_until(now: Wall) -> i64 {
+    SWEEP.saturating_add(now.0.max(0))
+}
+
+/// When the next entry becomes due, in the final sweep one of it too; `first` gives the least `due` between two.
+fn next_due(want: &LeaseRequest, mut first: impl FnMut(i64, i64) -> Result<Option<i64>>) -> Result<Option<Wall>> {
+    let usual = first(want.now.0, SWEEP)?;
+    let swept = if want.sweep { first(swept_until(want.now), i64::MAX)?.map(|due| due - SWEEP) } else { None };
+    Ok(usual.into_iter().chain(swept).min().map(Wall))
+}
+
+impl Round {
+    /// Hosts with entries whose `due` is within `range`, in that order as far as it is short, until there are `most`; true where
+    /// more may be due than were looked at.
+    fn hosts(
+        &mut self,
+        conn: &Connection,
+        (from, until): (i64, i64),
+        most: usize,
+        taken: &mut HashSet<i64>,
+        wanted: &mut Vec<i64>,
+    ) -> Result<bool> {
+        let mut due = conn.prepare_cached("SELECT host FROM later WHERE due >= ?1 AND due <= ?2 ORDER BY due LIMIT ?3")?;
+        let mut rows = due.query([from, until, DUE_LOOKED_AT])?;
+        let mut looked_at = 0;
+        while let Some(row) = rows.next()? {
+            if wanted.len() == most {
+                return Ok(false);
+            }
+            let host = row.get(0)?;
+            if taken.insert(host) {
+                wanted.push(host);
+            }
+            looked_at += 1;
         }
+        if looked_at < DUE_LOOKED_AT {
+            return Ok(false);
+        }
+        let mut next = conn.prepare_cached("SELECT host, due FROM later WHERE host > ?1 AND due >= ?2 ORDER BY host, due LIMIT 1")?;
+        let (start, mut wrapped) = self.under_way.take().unwrap_or((self.cursor, false));
+        for _ in 0..HOSTS_LOOKED_AT {
+            if wanted.len() == most {
+                return Ok(false);
+            }
+            match next.query_row([self.cursor, from], |r| Ok((r.get(0)?, r.get::<_, i64>(1)?))).optional()? {
+                Some((host, due)) if !wrapped || host <= start => {
+                    self.cursor = host;
+                    if due <= until && taken.insert(host) {
+                        wanted.push(host);
+                    }
+                }
+                None if !wrapped => (self.cursor, wrapped) = (0, true),
+                _ => return Ok(false),
+            }
+        }
+        self.under_way = Some((start, wrapped));
+        Ok(true)
     }
-    Ok(())
 }
 
 /// Takes `key` for `entry` (negative: for a cut link on that entry's page); who has it where it was taken.

@@ -59,6 +59,7 @@ pub(super) struct Shared {
     failure: OnceLock<StoreError>,
     live: Mutex<(Account, BTreeMap<String, u64>)>,
     cut: AtomicU64,
+    left: AtomicU64,
     pub(super) committed: watch::Sender<Account>,
     #[cfg(test)]
     pub(super) die_at: std::sync::atomic::AtomicU8,
@@ -70,6 +71,7 @@ impl Shared {
             failure: OnceLock::new(),
             live: Mutex::new((account, by_reason)),
             cut: AtomicU64::new(cut),
+            left: AtomicU64::new(account.pending),
             committed: watch::Sender::new(account),
             #[cfg(test)]
             die_at: std::sync::atomic::AtomicU8::new(0),
@@ -81,8 +83,10 @@ impl Shared {
         let _ = self.failure.set(e);
     }
 
-    pub(super) fn publish(&self, account: Account, reasons: &Reasons, cut: u64) {
+    /// `done`: how many of the pending entries only wait for their fate to be written.
+    pub(super) fn publish(&self, account: Account, done: u64, reasons: &Reasons, cut: u64) {
         self.cut.store(cut, Ordering::Relaxed);
+        self.left.store(account.pending.saturating_sub(done), Ordering::Relaxed);
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         if live.0.skipped != account.skipped || reasons.changed {
             live.1 = reasons.counts();
@@ -194,6 +198,12 @@ impl Store {
     #[must_use]
     pub fn account(&self) -> Account {
         self.shared.live.lock().unwrap_or_else(PoisonError::into_inner).0
+    }
+
+    /// Pending entries that are still to be fetched: those of [`Store::account`] without what waits for a member.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.shared.left.load(Ordering::Relaxed)
     }
 
     /// Skipped entries that count, by reason, with what is not committed yet.

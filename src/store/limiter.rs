@@ -9,6 +9,7 @@ use super::types::{KeptLimit, LimitsSave, Opened};
 use super::writer::Writer;
 use crate::clock::{Stamp, Steady, Wall};
 use rusqlite::{Connection, OpenFlags, Result, params};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ pub(super) struct Patience {
     stamp: Option<Stamp>,
     holds: Vec<(String, i64)>,
     rows: Vec<Row>,
-    unsaved: u32,
+    unsaved: BTreeMap<String, u32>,
     /// By how much the stored times have to be moved.
     moved: i64,
 }
@@ -30,10 +31,22 @@ struct Row {
     dead: i64,
 }
 
+/// Each number of `more` where `of` has none or a smaller one.
+pub fn keep_greater(of: &mut BTreeMap<String, u32>, more: &BTreeMap<String, u32>) {
+    for (name, n) in more {
+        let kept = of.entry(name.clone()).or_default();
+        *kept = (*kept).max(*n);
+    }
+}
+
+fn json(unsaved: &BTreeMap<String, u32>) -> String {
+    serde_json::to_string(unsaved).unwrap_or_default()
+}
+
 impl Patience {
     pub(super) fn read(conn: &Connection) -> Result<Self> {
         let stamp = schema::meta(conn, "clock")?.and_then(|text| text.parse().ok());
-        let unsaved = schema::meta(conn, "unsaved")?.and_then(|n| n.parse().ok()).unwrap_or(0);
+        let unsaved = schema::meta(conn, "unsaved")?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let mut holds = conn.prepare("SELECT key, until FROM hold ORDER BY key")?;
         let holds = holds.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_>>()?;
         let mut rows = conn.prepare("SELECT key, row, at, dead FROM limiter")?;
@@ -51,7 +64,7 @@ impl Patience {
     }
 
     /// Goes on with the stored times, corrected where the calendar was set, and drops what is over.
-    pub(super) fn resume(&mut self, now: Stamp, reserved: Option<u32>, opened: &mut Opened) {
+    pub(super) fn resume(&mut self, now: Stamp, reserved: Option<&BTreeMap<String, u32>>, opened: &mut Opened) {
         let up = now.up;
         (opened.calendar, self.moved) = Steady::resume(self.stamp.take(), now);
         let now = opened.calendar.at(up);
@@ -69,15 +82,15 @@ impl Patience {
             // A stamp is up to a millisecond earlier than what it stands for.
             let down = |at: i64| Wall(at.saturating_add(1)).until(now);
             opened.limiter = self.rows.iter().map(|r| KeptLimit { row: r.value.clone(), down: down(r.at) }).collect();
-            opened.unsaved = self.unsaved;
-            self.unsaved = self.unsaved.max(reserved);
+            opened.unsaved = self.unsaved.clone();
+            keep_greater(&mut self.unsaved, reserved);
         }
     }
 
     /// Writes what changed by [`Patience::resume`], or all of it into tables that are new.
     pub(super) fn record(&self, conn: &Connection, new: bool, calendar: &Steady, up: Duration) -> Result<()> {
         schema::put_meta(conn, "clock", &calendar.base().to_string())?;
-        schema::put_meta(conn, "unsaved", &self.unsaved.to_string())?;
+        schema::put_meta(conn, "unsaved", &json(&self.unsaved))?;
         if new {
             let mut hold = conn.prepare("INSERT INTO hold(key, until) VALUES (?1, ?2)")?;
             for (key, until) in &self.holds {
@@ -123,9 +136,9 @@ impl Writer {
             }
         }
         self.conn.prepare_cached("DELETE FROM limiter WHERE dead <= ?1")?.execute([save.at.0])?;
-        if self.unsaved != Some(save.unsaved) {
-            schema::put_meta(&self.conn, "unsaved", &save.unsaved.to_string())?;
-            self.unsaved = Some(save.unsaved);
+        if self.unsaved.as_ref() != Some(&save.unsaved) {
+            schema::put_meta(&self.conn, "unsaved", &json(&save.unsaved))?;
+            self.unsaved = Some(save.unsaved.clone());
         }
         Ok(())
     }

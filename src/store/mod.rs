@@ -42,6 +42,7 @@ mod writer;
 
 pub use error::{OpenError, StoreError};
 pub use handle::{PutBack, Store};
+pub use limiter::keep_greater;
 pub use lock::Holder;
 pub use open::open;
 pub use types::{

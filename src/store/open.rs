@@ -6,12 +6,12 @@ use super::frontier::Frontier;
 use super::handle::{Shared, Store};
 use super::limiter::Patience;
 use super::schema::{self, Durability};
-use super::sink::{self, Mark, Sink};
+use super::sink::{self, Mark, Opening, Sink};
 use super::types::{InputMark, Opened, StoreConfig};
 use super::writer::{RESULTS, Reasons, SKIPPED, Throwaway, Writer};
 use super::{aside, lock, read};
 use crate::clock::{Clock, Wall};
-use crate::model::plan::{Codec, SinkFormat, SinkPlace, SinkPlan};
+use crate::model::plan::{Codec, SinkFormat, SinkPlan};
 use crate::model::printable;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::{BTreeMap, HashMap};
@@ -45,37 +45,45 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
     opened.resumed = schema::exists(&conn, &path)?;
     let db = OpenError::db(&path);
     let mut stored = Stored::default();
+    let mut blank = false;
     if opened.resumed {
         stored = read(&conn, &mut opened).map_err(&db)?;
         patience = Patience::read(&conn).map_err(&db)?;
         let changed = compare(&stored.frozen, &config.frozen);
-        let blank = opened.input.is_none() && opened.account.inputs == 0 && opened.finished.is_none();
-        if blank && (changed.is_err() || opened.columns.is_some()) {
-            // Nothing was ever taken: the cured job starts clean, whatever was changed in it or in its list.
-            forget_blank(&conn, &plans, &stored).map_err(&db)?;
-            opened = Opened { notices: opened.notices, ..Opened::default() };
-            stored = Stored::default();
-        } else {
+        let took_nothing = opened.input.is_none() && opened.account.inputs == 0 && opened.finished.is_none();
+        // Nothing was ever taken: the cured job starts clean, whatever was changed in it or in its list.
+        blank = took_nothing && (changed.is_err() || opened.columns.is_some());
+        if !blank {
             changed?;
         }
     }
     let mut sinks = Vec::new();
+    let with = Opening { dir: &dir, stdout: config.stdout.as_ref(), sync, clean: stored.clean, blank };
     for (id, (name, plan)) in (1..).zip(&plans) {
         let mark = stored.sinks.get(*name);
-        if let Some((form, _)) = mark
+        if let Some((form, _)) = mark.filter(|_| !blank)
             && *form != form_of(plan)
         {
             return Err(OpenError::Frozen { key: format!("output.{name}"), was: form.clone(), now: form_of(plan) });
         }
         let lost = |size: u64| lost_records(&conn, id, size);
-        sinks.push(Sink::open((id, *name), plan, mark.map(|(_, m)| m), config.stdout.as_ref(), sync, lost)?);
+        sinks.push(Sink::open((id, *name), plan, mark.map(|(_, m)| m), &with, lost)?);
+    }
+    if blank {
+        // The sinks are locked and hold nothing but the header of this state: first that goes, then the state.
+        recover(&sinks, false, &mut Vec::new())?;
+        schema::clear(&conn).map_err(&db)?;
+        opened = Opened { notices: opened.notices, ..Opened::default() };
+        stored = Stored::default();
     }
     if opened.resumed {
         untouched(&conn, &sinks, stored.clean, &path)?;
+    } else {
+        sinks.iter().for_each(Sink::disown);
     }
     recover(&sinks, stored.clean, &mut opened.notices)?;
     let up = stamp.up;
-    patience.resume(stamp, config.reserved, &mut opened);
+    patience.resume(stamp, config.reserved.as_ref(), &mut opened);
     let record = || patience.record(&conn, !opened.resumed, &opened.calendar, up);
     begin_run(&conn, &config, &sinks, &stored, opened.resumed, now, record).map_err(&db)?;
     if sync {
@@ -117,19 +125,6 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
     }
     std::thread::Builder::new().name("gleaner-store".into()).spawn(move || writer.run(&commands)).map_err(OpenError::io(&path))?;
     Ok((store, opened))
-}
-
-/// Empties a state that took no input, and the outputs that hold no more than its header.
-fn forget_blank(conn: &Connection, plans: &[(&str, &SinkPlan)], stored: &Stored) -> rusqlite::Result<()> {
-    for (name, plan) in plans {
-        let (Some((_, mark)), SinkPlace::File(path)) = (stored.sinks.get(*name), &plan.place) else { continue };
-        // Beyond the mark of an unclean end there is nothing that counts.
-        let ours = std::fs::metadata(path).is_ok_and(|m| m.len() == mark.off || !stored.clean);
-        if mark.records == 0 && ours {
-            let _ = std::fs::remove_file(path);
-        }
-    }
-    schema::clear(conn)
 }
 
 /// What the state says, beside [`Opened`].

@@ -8,8 +8,8 @@ use std::time::Duration;
 /// The version in `PRAGMA user_version`; `docs/delivery.md` describes it.
 pub(super) const VERSION: i64 = 1;
 
-/// `later.due` of entries that wait for the final sweep, `limiter.dead` of a key with something on the wire: later than every
-/// wall time.
+/// `later.due` of entries that wait for the final sweep is this and the time before which they wait in it too (0: none);
+/// `limiter.dead` of a key with something on the wire is this: later than every wall time.
 pub(super) const SWEEP: i64 = i64::MAX / 2;
 
 /// `entry.fate` while there is none.

@@ -36,8 +36,26 @@ pub(super) struct Chunk {
 }
 
 enum Out {
-    File { file: File, path: PathBuf, sync: bool },
+    File {
+        file: File,
+        path: PathBuf,
+        /// Where the state says which file the first bytes went to.
+        first: PathBuf,
+        sync: bool,
+    },
     Stdout(File),
+}
+
+/// What all sinks of a state are opened with.
+pub(super) struct Opening<'a> {
+    /// The state folder.
+    pub(super) dir: &'a Path,
+    pub(super) stdout: Option<&'a File>,
+    pub(super) sync: bool,
+    /// The last run ended cleanly.
+    pub(super) clean: bool,
+    /// The state took nothing and is made anew: its marks do not count any more.
+    pub(super) blank: bool,
 }
 
 pub(super) struct Sink {
@@ -102,18 +120,18 @@ impl Sink {
     pub(super) fn open(
         (id, name): (i64, &'static str),
         plan: &SinkPlan,
-        mark: Option<&Mark>,
-        stdout: Option<&File>,
-        sync: bool,
+        stored: Option<&Mark>,
+        with: &Opening<'_>,
         lost: impl FnOnce(u64) -> u64,
     ) -> Result<Self, OpenError> {
+        let mark = stored.filter(|_| !with.blank);
         let (off, records) = mark.map_or((0, 0), |m| (m.off, m.records));
         let mut sink = Self {
             id,
             name,
             format: plan.format,
             codec: plan.codec,
-            out: Out::Stdout(own_stdout(stdout)?),
+            out: Out::Stdout(own_stdout(with.stdout)?),
             off,
             records,
             tail: Vec::new(),
@@ -121,7 +139,9 @@ impl Sink {
             buffer: Vec::new(),
             waiting: 0,
         };
-        let Some(path) = path_of(plan)? else { return Ok(sink) };
+        let Some(path) = path_of(plan)? else {
+            return if with.stdout.is_none() && stdout_was_closed() { Err(OpenError::StdoutClosed) } else { Ok(sink) };
+        };
         let size = look(&path)?;
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(OpenError::io(parent))?;
@@ -136,7 +156,13 @@ impl Sink {
         if len < off {
             return Err(OpenError::SinkLost { records: lost(len), path, missing: false });
         }
-        if mark.is_none() && len > 0 {
+        let first = with.dir.join(format!("{name}.first"));
+        // Another job may have taken the file while it was empty, or made one in its place: without records below the mark
+        // nothing but its identity says whose the bytes are.
+        let known = mark.is_some_and(|m| m.records > 0 || with.clean);
+        let ours =
+            || stored.is_some_and(|m| !with.clean || len == m.off) && std::fs::read_to_string(&first).is_ok_and(|f| f == identity(&file));
+        if len > off && !known && !ours() {
             return Err(OpenError::SinkForeign { path });
         }
         if let Some(mark) = mark.filter(|m| m.off > 0) {
@@ -148,13 +174,13 @@ impl Sink {
             }
             sink.tail = tail;
         }
-        if sync && size.is_none() {
+        if with.sync && size.is_none() {
             file.sync_all().map_err(OpenError::io(&path))?;
             if let Some(parent) = path.parent() {
                 sync_folder(parent)?;
             }
         }
-        sink.out = Out::File { file, path, sync };
+        sink.out = Out::File { file, path, first, sync: with.sync };
         Ok(sink)
     }
 
@@ -183,7 +209,7 @@ impl Sink {
             (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
             _ => false,
         };
-        if same { Ok(()) } else { Err(self.io(io::Error::other("was removed or replaced while the run wrote it"))) }
+        if same { Ok(()) } else { Err(StoreError::SinkGone { path: path.clone(), records: self.records }) }
     }
 
     /// Cuts off what lies beyond the mark.
@@ -191,7 +217,17 @@ impl Sink {
         if let Out::File { file, path, .. } = &self.out {
             file.set_len(self.off).and_then(|()| file.sync_all()).map_err(OpenError::io(path))?;
         }
+        if self.off == 0 {
+            self.disown();
+        }
         Ok(())
+    }
+
+    /// Nothing was written yet: whoever takes the empty file may have it.
+    pub(super) fn disown(&self) {
+        if let Out::File { first, .. } = &self.out {
+            let _ = std::fs::remove_file(first);
+        }
     }
 
     pub(super) fn path(&self) -> Option<&Path> {
@@ -249,7 +285,10 @@ impl Sink {
             return Ok(());
         }
         match &self.out {
-            Out::File { file, sync, .. } => {
+            Out::File { file, first, sync, .. } => {
+                if self.off == 0 {
+                    own(first, file, *sync).map_err(|e| StoreError::Io { path: first.clone(), source: Arc::new(e) })?;
+                }
                 file.write_all_at(&self.buffer, self.off).map_err(|e| self.io(e))?;
                 if *sync {
                     file.sync_data().map_err(|e| self.io(e))?;
@@ -329,12 +368,43 @@ fn seal(codec: Codec, raw: &[u8], out: &mut Vec<u8>) -> io::Result<()> {
     Ok(())
 }
 
+/// Tells a file from one that has its name or its inode number later: by when it was made, where the file system says so.
+fn identity(file: &File) -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let Ok(meta) = file.metadata() else { return String::new() };
+    match meta.created().ok().and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok()) {
+        Some(made) => format!("inode {} made {}\n", meta.ino(), made.as_nanos()),
+        None => format!("inode {} of {}\n", meta.ino(), meta.dev()),
+    }
+}
+
+/// Says in the state that the bytes of this file are its own, before the first of them is written.
+fn own(first: &Path, file: &File, sync: bool) -> io::Result<()> {
+    let mut note = File::create(first)?;
+    note.write_all(identity(file).as_bytes())?;
+    if sync {
+        note.sync_all()?;
+        first.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())?;
+    }
+    Ok(())
+}
+
 fn own_stdout(given: Option<&File>) -> Result<File, OpenError> {
     let fd = match given {
         Some(file) => file.try_clone(),
         None => io::stdout().as_fd().try_clone_to_owned().map(File::from),
     };
     fd.map_err(OpenError::io(Path::new("stdout")))
+}
+
+/// Whether the process began without a standard output: Rust's runtime then opens `/dev/null` in its place, for reading
+/// and writing, where a shell's `> /dev/null` opens it for writing alone.
+fn stdout_was_closed() -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let null = std::fs::metadata("/dev/null").map(|m| m.rdev());
+    let here = own_stdout(None).and_then(|f| f.metadata().map_err(OpenError::io(Path::new("stdout")))).map(|m| m.rdev());
+    let mode = rustix::fs::fcntl_getfl(io::stdout());
+    matches!((null, here), (Ok(null), Ok(here)) if null == here && null != 0) && mode.is_ok_and(|m| m.contains(rustix::fs::OFlags::RDWR))
 }
 
 /// Writes without a buffer between, so that what was written is out.

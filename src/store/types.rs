@@ -31,9 +31,9 @@ pub struct StoreConfig {
     pub depth: Option<u32>,
     /// Start over: earlier outputs and state are renamed, never deleted.
     pub fresh: bool,
-    /// What the next start has to assume if this run is killed before it saves; durable when [`super::open()`] is through.
-    /// `None`: the job has no rates, and what is kept of earlier ones stays as it is.
-    pub reserved: Option<u32>,
+    /// What the next start has to assume if this run is killed before it saves, by limit; durable when [`super::open()`] is
+    /// through. `None`: the job has no rates, and what is kept of earlier ones stays as it is.
+    pub reserved: Option<BTreeMap<String, u32>>,
     /// What takes the place of the process's stdout in tests and embedders; `None`: stdout itself.
     pub stdout: Option<File>,
 }
@@ -59,8 +59,8 @@ pub struct Opened {
     pub holds: Vec<(String, Wall)>,
     /// What limits have counted and still count; none where the job has no rates.
     pub limiter: Vec<KeptLimit>,
-    /// What may have been sent by each key and is in no row of `limiter`.
-    pub unsaved: u32,
+    /// How much may have been sent of each key and is in no row of `limiter`, by limit.
+    pub unsaved: BTreeMap<String, u32>,
     /// Lowercase sentences for people (what was cut, what was renamed).
     pub notices: Vec<String>,
     /// What the engine kept with [`super::Store::put`].
@@ -83,8 +83,8 @@ pub struct LimitsSave {
     pub at: Wall,
     /// One for each key that changed.
     pub rows: Vec<LimitRow>,
-    /// What the next start has to assume beside them.
-    pub unsaved: u32,
+    /// What the next start has to assume beside them, by limit.
+    pub unsaved: BTreeMap<String, u32>,
 }
 
 /// One key of a [`LimitsSave`].
@@ -206,9 +206,11 @@ pub struct Lease {
 pub struct LeaseRequest {
     /// Hosts to refill; each is answered, with no entries where it has none.
     pub hosts: Vec<HostId>,
+    /// The same of those that are to have ready entries alone, none that became due.
+    pub first_tries: Vec<HostId>,
     /// How many hosts more, beside those and those with leased entries.
     pub new_hosts: usize,
-    /// Entries for each of `hosts` at most.
+    /// Entries for each of `hosts` and `first_tries` at most.
     pub per_host: usize,
     /// Entries for each further host at most.
     pub per_new: usize,
@@ -230,7 +232,7 @@ pub struct Leased {
     /// The next lease may find more: kept links that are not too deep any more are still becoming entries, or more hosts wait
     /// than one lease looks at.
     pub unfinished: bool,
-    /// When the next entry of any host becomes due, the final sweep aside.
+    /// When the next entry of any host becomes due; one of the final sweep where that was asked for.
     pub next_due: Option<Wall>,
 }
 
@@ -245,10 +247,15 @@ pub struct HostLease {
     pub named: bool,
     /// Its robots.txt as last stored.
     pub robots: Option<StoredRobots>,
-    /// In the order of serving: those that became due, then ready ones by depth and age, then the final sweep's.
+    /// In the order of serving: those that became due (half at most while ready ones wait), then ready ones by depth and age, then those of the final sweep that
+    /// are due.
     pub entries: Vec<Lease>,
     /// Whether more wait on disk, ready or later (the final sweep's included).
     pub more: bool,
+    /// Whether ready ones do.
+    pub ready_left: bool,
+    /// Whether some do that are due.
+    pub due_left: bool,
     /// When its next waiting entry becomes due; `None` where more are ready now or none waits.
     pub next_due: Option<Wall>,
 }
@@ -311,11 +318,11 @@ pub enum Settle {
     Later {
         /// Which.
         entry: EntryId,
-        /// Not before this; `Wall(0)`: ready now. Ignored where `sweep`.
+        /// Not before this; `Wall(0)`: ready now.
         due: Wall,
         /// What the next lease is told (opaque JSON).
         state: String,
-        /// Not before the final sweep.
+        /// Not before the final sweep either.
         sweep: bool,
     },
     /// Handed back unchanged.

@@ -95,7 +95,7 @@ pub(super) struct Writer {
     pub(super) input: Option<InputMark>,
     pub(super) snapshot: Option<String>,
     /// What the state says that the next start has to assume of limits.
-    pub(super) unsaved: Option<u32>,
+    pub(super) unsaved: Option<BTreeMap<String, u32>>,
     /// What the state says of cut links.
     pub(super) cut_recorded: Option<(u64, i64)>,
     /// Whether a transaction is open, and since when it holds changes.
@@ -300,6 +300,10 @@ impl Writer {
         if !self.begun && self.snapshot.is_none() {
             return Ok(());
         }
+        // Rows for a file that nobody will find: told within the second, not after the night.
+        if self.snapshot.is_some() {
+            self.sinks.iter().try_for_each(Sink::still_there)?;
+        }
         self.begin()?;
         self.point(Stage::Before)?;
         #[cfg(debug_assertions)]
@@ -409,7 +413,7 @@ impl Writer {
     /// Tells the handles how things stand, committed or not.
     fn publish(&mut self) {
         self.account.pending = self.frontier.pending;
-        self.shared.publish(self.account, &self.reasons, self.frontier.cut.count);
+        self.shared.publish(self.account, self.frontier.done, &self.reasons, self.frontier.cut.count);
     }
 
     pub(super) fn db(&self) -> impl Fn(rusqlite::Error) -> StoreError + use<> {

@@ -84,7 +84,8 @@ fn fetch_tells_skipped_records_on_stderr() {
 #[test]
 fn status_needs_the_state_and_nothing_else_of_the_job() {
     let origin = echo();
-    let job = Job::over([origin.url("/a")]).set("request.headers", "{ X-Token = \"${env:STATUS_TOKEN}\" }");
+    let job =
+        Job::over([origin.url("/a")]).set("request.headers", "{ X-Token = \"${env:STATUS_TOKEN}\" }").set("auth.hosts", "[\"127.0.0.1\"]");
     job.run().env("STATUS_TOKEN", "x").expect(0);
     let status = Gleaner::new(["status"]).arg(job.path("job.toml")).home(job.dir()).expect(0);
     assert!(status.out.contains("1 results + 0 skipped"), "{}", status.out);
@@ -232,6 +233,38 @@ fn a_closed_stdout_ends_a_stdout_sink_with_74_and_no_panic() {
 }
 
 #[test]
+fn rows_for_a_standard_output_that_is_not_there_end_with_74_before_any_request() {
+    let origin = echo();
+    let fetch = |args: &[&str]| Gleaner::new(["fetch", &origin.url("/a"), "--robots", "ignore"]).args(args);
+    let run = fetch(&[]).shell("exec >&-").expect(74);
+    assert!(run.err.contains("standard output is closed"), "{}", run.err);
+    assert_eq!(origin.arrivals(), 0);
+    let dir = tempfile::tempdir().unwrap();
+    fetch(&["-o", "rows.jsonl"]).home(dir.path()).shell("exec >&-").expect(0);
+    fetch(&[]).shell("exec > /dev/null").expect(0);
+}
+
+#[test]
+fn stats_and_events_at_a_dash_go_to_standard_output_if_nothing_else_does() {
+    let origin = echo();
+    let job = Job::over([origin.url("/a")]);
+    let go = |args: &[&str]| Gleaner::new(["run"]).arg(job.write()).args(args).home(job.dir());
+    let run = go(&["--stats", "-"]).expect(0);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&run.out).unwrap()["results"], 1, "{}", run.out);
+    let run = go(&["--events", "-"]).expect(0);
+    let events: Vec<serde_json::Value> = run.out.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!((&events[0]["event"], &events.last().unwrap()["event"]), (&"run-started".into(), &"run-ended".into()));
+    assert!(!job.path("-").exists());
+    let asked = origin.arrivals();
+    go(&["--events", "-", "--stats", "-"]).expect(2);
+    for flag in ["--stats", "--events"] {
+        let run = Gleaner::new(["fetch", &origin.url("/b"), flag, "-"]).home(job.dir()).expect(2);
+        assert!(run.err.contains(&format!("the rows and {flag} - cannot share standard output")), "{}", run.err);
+    }
+    assert_eq!((origin.arrivals(), job.path("-").exists()), (asked, false));
+}
+
+#[test]
 fn closed_stderr_and_an_empty_environment_do_not_matter() {
     let origin = echo();
     let job = Job::over([origin.url("/a")]);
@@ -339,7 +372,7 @@ fn no_secret_is_written_anywhere() {
         let job = Job::over(["/echo", "/away", "/flaky", "/broken", "/ok"].map(|p| origin.url(p)))
             .set(key, value)
             .set("network.allow", "\"any\"");
-        let job = if key.starts_with("auth") { job.set("auth.hosts", "[\"127.0.0.1\"]") } else { job };
+        let job = job.set("auth.hosts", "[\"127.0.0.1\"]");
         let events = job.path("events.jsonl");
         let run = job.run().arg("--verbose").arg("--events").arg(events).env("CANARY", CANARY).expect(1);
         let explain = Gleaner::new(["check", "--explain"]).arg(job.path("job.toml")).env("CANARY", CANARY).home(job.dir()).expect(0);

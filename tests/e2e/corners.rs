@@ -1,5 +1,6 @@
 //! Corners where parts meet: each was a defect once.
 
+use crate::support::origin::wait_until;
 use crate::support::{Job, Origin, Reply, ms, page};
 use std::net::TcpListener;
 use std::time::Instant;
@@ -37,6 +38,18 @@ fn a_record_that_stopped_the_run_is_read_again() {
     job.run().expect(65);
     let run = job.run().expect(65);
     assert!(run.err.contains("in.txt:2"), "{}", run.err);
+}
+
+#[test]
+fn a_job_that_stopped_at_its_first_record_is_cured_in_any_key() {
+    let origin = Origin::start(|r| Reply::ok(page(r.path())));
+    let job = Job::new().set("input.on_bad", "\"stop\"").outputs("results.csv", "skipped.csv");
+    job.list([origin.url("/1").trim_start_matches("http://"), origin.url("/2").trim_start_matches("http://")]);
+    let run = job.run().expect(65);
+    assert!(run.err.contains("in.txt:1"), "{}", run.err);
+    let job = job.set("input.url", "\"http://{{url}}\"").set("extract.fields", r#"{ title = "css:h1" }"#);
+    job.run().expect(0);
+    assert_eq!(job.exactly_once(2).0[0].keys()[0], "title");
 }
 
 #[test]
@@ -95,9 +108,14 @@ fn a_retry_that_the_server_puts_past_max_wait_defers_the_run() {
 #[test]
 fn a_crawl_of_just_max_pages_is_done() {
     let origin = Origin::start(|r| Reply::ok(if r.path() == "/" { "<a href=/1>1</a><a href=/2>2</a>".to_owned() } else { page("x") }));
-    let job = Job::crawl(&origin.url("/")).set("crawl.max_pages", "3");
-    job.run().expect(0);
-    assert_eq!(job.stats()["finish"], "done");
+    for results in ["results.jsonl", "results.jsonl.gz"] {
+        let job = Job::crawl(&origin.url("/")).set("crawl.max_pages", "3").outputs(results, "skipped.jsonl");
+        job.run().expect(0);
+        assert_eq!(job.stats()["finish"], "done");
+        let job = Job::crawl(&origin.url("/")).set("crawl.max_pages", "2").outputs(results, "skipped.jsonl");
+        job.run().expect(1);
+        assert_eq!((job.stats()["finish"].as_str(), job.stats()["pending"].as_u64()), (Some("stopped:max_pages"), Some(1)));
+    }
 }
 
 #[test]
@@ -151,13 +169,19 @@ fn an_edit_far_from_the_end_of_the_results_is_told() {
 }
 
 #[test]
-fn results_that_are_removed_under_a_run_are_told_at_its_end() {
+fn results_that_are_removed_under_a_run_end_it_and_put_back_they_go_on() {
     let origin = Origin::start(|r| Reply::ok(page(r.path())).after(ms(20)));
-    let job = Job::over((0..200).map(|i| origin.url(&format!("/{i}")))).set("limits.per_host", "4");
+    let job = Job::over((0..800).map(|i| origin.url(&format!("/{i}")))).set("limits.per_host", "4");
     let live = job.run().spawn();
-    assert!(origin.wait_for(60, ms(30_000)));
-    std::fs::remove_file(job.path("results.jsonl")).unwrap();
-    let run = live.wait(ms(60_000));
+    let results = job.path("results.jsonl");
+    assert!(wait_until(ms(30_000), || results.metadata().is_ok_and(|m| m.len() > 0)));
+    std::fs::rename(&results, job.path("moved")).unwrap();
+    let run = live.wait(ms(5000));
     run.assert_code(74);
-    assert!(run.err.contains("removed or replaced"), "{}", run.err);
+    assert!(origin.arrivals() < 800, "it was told before the end");
+    assert!(run.err.contains("removed or replaced") && run.err.contains("committed records"), "{}", run.err);
+    assert!(run.err.contains("--fresh") && !run.err.contains("is lost"), "{}", run.err);
+    std::fs::rename(job.path("moved"), &results).unwrap();
+    job.run().expect(0);
+    job.exactly_once(800);
 }

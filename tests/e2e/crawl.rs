@@ -1,7 +1,9 @@
 //! Crawls: depth, scope, filters, robots.txt, the account of what was found.
 
 use crate::support::{Gleaner, Job, Origin, Reply, Req, ms};
+use rustix::process::Signal;
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 fn links(hrefs: &[&str]) -> Reply {
     let body: String = hrefs.iter().map(|h| format!("<a href=\"{h}\">x</a>")).collect();
@@ -119,6 +121,31 @@ fn robots_is_asked_once_a_host_and_obeyed() {
 }
 
 #[test]
+fn a_robots_whose_day_is_over_is_asked_for_again_while_the_run_goes_on() {
+    let origin = Origin::start(|r| match r.path() {
+        "/robots.txt" if r.nth == 1 => Reply::status(404),
+        "/robots.txt" => Reply::status(200).body("User-agent: *\nDisallow: /\n"),
+        _ => Reply::ok("x"),
+    });
+    let urls = (0..20).map(|i| origin.url(&format!("/{i}")));
+    let job = Job::over(urls).unset("request.robots").set("limits.per_host", "1").set("limits.delay", "\"300ms\"");
+    let live = job.run().spawn();
+    assert!(origin.wait_for(3, Duration::from_secs(20)));
+    live.signal(Signal::INT);
+    live.wait(Duration::from_secs(10)).assert_code(130);
+    // a day passes: the state says that it is over two seconds from now
+    let until = std::time::UNIX_EPOCH.elapsed().unwrap() + ms(2000);
+    let state = rusqlite::Connection::open(job.path(".gleaner/job/state.db")).unwrap();
+    assert_eq!(state.execute("UPDATE host SET robots_until = ?1", [until.as_millis() as i64]).unwrap(), 1);
+    drop(state);
+    job.run().expect(1);
+    assert_eq!(origin.at_path("/robots.txt").len(), 2);
+    let (results, skipped) = job.exactly_once(20);
+    assert!((4..=12).contains(&results.len()), "{} before it was over", results.len());
+    assert!(skipped.iter().all(|r| r.text("reason") == "robots-disallowed"));
+}
+
+#[test]
 fn lists_obey_robots_by_default_and_the_first_skip_says_how_not_to() {
     let origin = Origin::start(|r| match r.path() {
         "/robots.txt" => Reply::status(200).body("User-agent: *\r\nDisallow: /no\r\n"),
@@ -208,4 +235,84 @@ fn a_crawl_begins_at_addresses_or_at_a_list_of_them() {
     assert_eq!(asked(&origin), set(&["/c/10", "/c/11", "/c/20", "/c/21", "/c/0"]));
     let run = crawl(&job.path("none.txt")).expect(65);
     assert!(run.err.contains("none.txt: no such file"), "{}", run.err);
+}
+
+/// What the state holds of the scope, in the order of its keys.
+fn scope_parts(job: &Job) -> Vec<String> {
+    let db = rusqlite::Connection::open(job.path(".gleaner/job/state.db")).unwrap();
+    let mut parts = db.prepare("SELECT v FROM meta WHERE k GLOB 'x.scope*' ORDER BY k").unwrap();
+    parts.query_map([], |r| r.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+#[test]
+fn what_redirects_add_to_the_scope_is_kept_in_parts_and_once() {
+    let origin = Origin::start(|r| {
+        if let Some((host, _)) = r.host().split_once(".test:").filter(|(h, _)| !h.starts_with("www.")) {
+            let port = r.host().rsplit(':').next().unwrap();
+            return Reply::status(301).header("Location", &format!("http://www.{host}.test:{port}{}", r.path()));
+        }
+        match r.path() {
+            "/found" => links(&["/deep"]),
+            "/deep" => links(&[]),
+            _ => links(&["/found"]),
+        }
+    });
+    let site = |i: usize, page: usize| format!("http://s{i}.test:{}/{page}", origin.port);
+    let job = Job::new().set("crawl.depth", "0").set("limits.delay", "\"0s\"").set("limits.per_host", "8");
+    job.list((0..300).map(|i| site(i % 30, i)));
+    let (resolve, net) = (format!("*:{}:127.0.0.1", origin.port), "127.0.0.0/8");
+    let run = |job: &Job| job.run().args(["--resolve", &resolve, "--allow-net", net]).expect(0);
+    run(&job);
+    let parts = scope_parts(&job);
+    let moved: Vec<&String> = parts.iter().filter(|p| p.contains("//www.")).collect();
+    assert_eq!(moved.len(), 30, "one for each site: {parts:?}");
+    assert!(moved.iter().all(|p| p.lines().count() == 1), "each holds what is new alone: {parts:?}");
+    // The next run asks no start page again and still knows where they moved to.
+    let asked = origin.arrivals();
+    let job = job.set("crawl.depth", "2");
+    run(&job);
+    assert_eq!((origin.at_path("/found").len(), origin.at_path("/deep").len(), origin.arrivals() - asked), (30, 30, 60));
+}
+
+#[test]
+fn a_link_to_the_site_of_a_seed_far_down_the_list_is_followed() {
+    let origin = Origin::start(|r| {
+        let port = r.host().rsplit(':').next().unwrap();
+        match (r.host().split('.').next(), r.path()) {
+            (Some("s0"), "/") => links(&[&format!("http://s2999.test:{port}/deep"), &format!("http://other.test:{port}/out")]),
+            _ => links(&[]),
+        }
+    });
+    let job = Job::new().set("crawl.depth", "1").set("limits.delay", "\"0s\"");
+    job.list((0..3000).map(|i| format!("http://s{i}.test:{}/", origin.port)));
+    job.run().args(["--resolve", &format!("*:{}:127.0.0.1", origin.port), "--allow-net", "127.0.0.0/8"]).expect(0);
+    assert_eq!((origin.at_path("/deep").len(), origin.at_path("/out").len(), origin.arrivals()), (1, 0, 3001));
+    assert_eq!(job.stats()["out_of_scope"], serde_json::json!({ "scope": 1 }));
+}
+
+#[test]
+fn links_and_redirects_wait_for_seeds_that_standard_input_is_yet_to_bring() {
+    let origin = Origin::on(2, |r| {
+        let port = r.host().rsplit(':').next().unwrap();
+        let at = |k: u8, path: &str| format!("http://127.0.1.{k}:{port}{path}");
+        match r.path() {
+            "/" => links(&[&at(1, "/deep"), "/moved", &at(2, "/out")]),
+            "/moved" => Reply::status(302).header("Location", &at(1, "/target")),
+            _ => links(&[]),
+        }
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let script = format!(
+        "{{ echo {}; sleep 1; echo {}; }} | {} crawl - --depth 1 --delay 0s --robots ignore --stats stats.json",
+        origin.url("/"),
+        origin.url_at(1, "/second"),
+        env!("CARGO_BIN_EXE_gleaner")
+    );
+    let out = std::process::Command::new("sh").arg("-c").arg(script).current_dir(dir.path()).output().unwrap();
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(0), "{err}");
+    assert_eq!(asked(&origin), set(&["/", "/moved", "/target", "/deep", "/second"]), "{err}");
+    assert_eq!(String::from_utf8_lossy(&out.stdout).lines().count(), 4, "{err}");
+    let stats: serde_json::Value = serde_json::from_slice(&std::fs::read(dir.path().join("stats.json")).unwrap()).unwrap();
+    assert_eq!(stats["out_of_scope"], serde_json::json!({ "scope": 1 }));
 }

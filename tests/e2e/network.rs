@@ -345,3 +345,32 @@ fn odd_heads_are_read_as_browsers_read_them() {
         assert_eq!(r.text("t"), "ok", "{}", r.text("_url"));
     }
 }
+
+/// The shell line that goes on in a network of its own, with loopback alone and set up by `more`; `None` where this machine does
+/// not let the tests have one.
+fn own_network(more: &str) -> Option<String> {
+    let set_up = format!("set -e; ip link set lo up; {more}");
+    let works = std::process::Command::new("unshare").args(["-rn", "sh", "-c", &set_up]).output().is_ok_and(|o| o.status.success());
+    works.then(|| format!("exec unshare -rn sh -c '{set_up}; exec \"$0\" \"$@\"' \"$0\" \"$@\""))
+}
+
+#[test]
+fn a_name_with_ipv6_alone_costs_its_entry_where_there_is_no_ipv6() {
+    let Some(network) = own_network("echo 1 > /proc/sys/net/ipv6/conf/all/disable_ipv6") else { return };
+    let job = Job::over(["http://six.test:9/x"]).set("retry.attempts", "2");
+    let run = job.run().shell(&network).args(["--resolve", "six.test:9:::1"]).expect(1);
+    assert_eq!(job.fates()["http://six.test:9/x"], ("net-unreachable".to_owned(), 2), "{}", run.err);
+    assert!(!run.err.contains("this machine is short"), "{}", run.err);
+}
+
+#[test]
+fn a_shortage_of_ports_that_does_not_pass_ends_the_run_with_the_rest_pending() {
+    let ports =
+        "cd /proc/sys/net/ipv4; echo 60000 60001 > ip_local_port_range; echo 60000-60001 > ip_local_reserved_ports; cd - > /dev/null";
+    let Some(network) = own_network(ports) else { return };
+    let job = Job::over(["http://127.0.0.1:9/a", "http://127.0.0.1:9/b"]).set("limits.max_wait", "\"1s\"");
+    let run = job.run().shell(&network).expect(75);
+    let stats = job.stats();
+    assert_eq!((stats["pending"].as_u64(), stats["finish"].as_str()), (Some(2), Some("deferred")), "{stats}");
+    assert!(run.err.contains("short of open files, ports or buffers for"), "{}", run.err);
+}

@@ -93,6 +93,53 @@ fn credentials_stay_within_their_origin() {
     assert_eq!(origin.at_path("/end")[0].header("cookie"), Some("a=b"));
 }
 
+/// Headers of `origin`'s requests that hold the canary.
+fn canaries(origin: &Origin) -> usize {
+    origin.log().iter().flat_map(|r| r.headers.clone()).filter(|(_, v)| v.contains("canary")).count()
+}
+
+#[test]
+fn secrets_do_not_follow_links_to_hosts_that_the_operator_did_not_name() {
+    let other = Origin::start(|_| Reply::ok("x"));
+    let there = other.url("/port");
+    let origin = Origin::on(1, move |r| {
+        let port = r.host().rsplit(':').next().unwrap();
+        match r.path() {
+            "/" => Reply::ok(format!("<a href=\"/in\">a</a><a href=\"{there}\">b</a><a href=\"http://127.0.1.1:{port}/host\">c</a>")),
+            _ => Reply::ok("x"),
+        }
+    });
+    let seen = |p: &str| origin.at_path(p)[0].headers.iter().filter(|(_, v)| v.contains("canary")).count();
+    let job = |seeds: &str| {
+        Job::crawl(seeds)
+            .set("crawl.scope", "\"any\"")
+            .set("request.headers", "{ X-Key = \"${env:T}\", Accept-Language = \"${env:T}\" }")
+            .set("network.allow", "\"any\"")
+    };
+    let literal = job(&origin.url("/"));
+    literal.run().env("T", "canary").expect(0);
+    assert_eq!((seen("/"), seen("/in"), seen("/host"), canaries(&other), other.arrivals()), (2, 2, 0, 0, 1));
+    // a host by its name alone is the addresses of it that the list names, and no other port
+    let job =
+        job("").unset("input.urls").set("input.file", "\"in.txt\"").set("auth.bearer", "\"${env:T}\"").set("auth.hosts", "[\"127.0.0.1\"]");
+    job.list([origin.url("/")]);
+    job.run().env("T", "canary").expect(0);
+    assert_eq!(origin.log().iter().filter(|r| r.path() == "/in" && r.header("authorization") == Some("Bearer canary")).count(), 1);
+    assert_eq!((canaries(&other), other.arrivals()), (0, 2));
+    assert!(origin.at_path("/host").iter().all(|r| r.headers.iter().all(|(_, v)| !v.contains("canary"))));
+}
+
+#[test]
+fn a_list_with_a_secret_header_has_to_say_who_may_see_it() {
+    let origin = Origin::start(|_| Reply::ok("x"));
+    let job = Job::over([origin.url("/a")]).set("request.headers", "{ X-Key = \"${env:T}\" }");
+    let run = job.run().env("T", "canary").expect(65);
+    assert!(run.err.contains("request.headers.X-Key") && run.err.contains("[auth] hosts"), "{}", run.err);
+    assert_eq!(origin.arrivals(), 0);
+    job.set("auth.hosts", "[\"127.0.0.1\"]").run().env("T", "canary").expect(0);
+    assert_eq!(canaries(&origin), 1);
+}
+
 #[test]
 fn a_retry_after_a_failed_hop_starts_at_the_listed_address() {
     let origin = Origin::start(|r| match r.path() {

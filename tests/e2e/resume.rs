@@ -43,6 +43,36 @@ fn ctrl_c_stops_within_a_second_though_requests_hang() {
 }
 
 #[test]
+fn a_post_in_flight_at_ctrl_c_is_not_sent_again() {
+    let origin = Origin::start(|r| match r.path() {
+        "/hang" | "/end/hang" => Reply::hang(),
+        "/moved" => Reply::redirect(303, "/end/hang"),
+        "/large" => Reply::ok("x".repeat(2 << 20)).after(ms(5)),
+        _ => Reply::ok(page("x")),
+    });
+    let job = Job::over(["/hang", "/moved", "/large", "/a"].map(|p| origin.url(p)))
+        .set("request.method", "\"POST\"")
+        .set("request.body", "\"order\"");
+    let live = job.run().spawn();
+    assert!(wait_until(Duration::from_secs(20), || origin.arrivals() == 5));
+    std::thread::sleep(ms(900));
+    live.signal(Signal::INT);
+    live.wait(Duration::from_secs(10)).assert_code(130);
+    assert_eq!(job.fates(), ["/hang", "/moved"].map(|p| (origin.url(p), ("maybe-sent".to_owned(), 1))).into());
+    assert_eq!(job.results().len(), 2, "{:?}", job.fates());
+    job.run().expect(1);
+    assert_eq!(origin.arrivals(), 5, "nothing is sent again");
+    job.exactly_once(4);
+    // what may be repeated is
+    let job = Job::over([origin.url("/hang")]).set("request.method", "\"POST\"").set("request.idempotent", "true");
+    let live = job.run().spawn();
+    assert!(wait_until(Duration::from_secs(20), || origin.arrivals() == 6));
+    live.signal(Signal::INT);
+    live.wait(Duration::from_secs(10)).assert_code(130);
+    assert_eq!((job.skipped().len(), job.stats()["pending"].as_u64()), (0, Some(1)));
+}
+
+#[test]
 fn a_second_ctrl_c_ends_at_once() {
     let origin = site();
     let job = Job::over([origin.url("/hang")]);

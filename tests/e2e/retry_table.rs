@@ -423,3 +423,70 @@ fn the_origin_answers_as_scripted() {
     assert_eq!((origin.arrivals(), origin.connections()), (2, 2));
     assert!(matches!(Reply::ok("x").act, Act::Answer { status: 200, .. }));
 }
+
+#[test]
+fn a_retry_after_a_short_wait_does_not_come_last() {
+    // all workers are busy and something was settled just before, so that the store hears of the retry after it became due
+    let origin = Origin::on(3, |r| match r.path().split('/').nth(1).unwrap() {
+        "flaky" if r.nth == 1 => Reply::status(500).after(ms(50)),
+        "slow" => Reply::ok(page("x")).after(ms(1500)),
+        "quick" => Reply::ok(page("x")).after(ms(40)),
+        _ => Reply::ok(page("x")),
+    });
+    let mut urls = vec![origin.url_at(1, "/flaky/0")];
+    urls.extend((0..4).map(|i| origin.url_at(2, &format!("/slow/{i}"))));
+    urls.extend((0..5).map(|i| origin.url_at(3, &format!("/quick/{i}"))));
+    let job = Job::over(&urls).set("limits.workers", "4").set("limits.per_host", "2");
+    job.set("retry.backoff", "\"2ms\"").set("retry.max_backoff", "\"2ms\"").run().expect(0);
+    let flaky = origin.at_path("/flaky/0");
+    let waited = flaky[1].at - flaky[0].at;
+    assert!(waited < ms(1200), "{waited:?}");
+}
+
+#[test]
+fn a_last_try_waits_as_it_was_asked_to_once_the_sweep_is_on_and_after_a_restart() {
+    let slow_down = || Reply::status(500).header("Retry-After", "3");
+    let gap = |origin: &Origin, p: &str| {
+        let asked = origin.at_path(p);
+        asked[1].at - asked[0].at
+    };
+    // the seed comes in the sweep, what it links to after that
+    let origin = Origin::start(move |r| match r.path() {
+        "/" if r.nth == 1 => Reply::status(500),
+        "/" => Reply::ok("<a href='/x'>x</a>"),
+        _ if r.nth == 1 => slow_down(),
+        _ => Reply::ok(page("x")),
+    });
+    let last = |job: Job| job.set("retry.attempts", "2").set("retry.final_sweep", "true");
+    last(Job::crawl(&origin.url("/"))).run().expect(0);
+    assert!(gap(&origin, "/x") >= ms(2990), "{:?}", gap(&origin, "/x"));
+    let origin = Origin::start(move |r| if r.nth == 1 { slow_down() } else { Reply::ok(page("x")) });
+    let job = last(Job::over([origin.url("/x")]));
+    let live = job.run().spawn();
+    assert!(origin.wait_for(1, Duration::from_secs(20)));
+    std::thread::sleep(ms(1000));
+    live.kill9();
+    job.run().expect(0);
+    assert_eq!((origin.arrivals(), job.results()[0].number("_attempts")), (2, 2));
+    assert!(gap(&origin, "/x") >= ms(2990), "{:?}", gap(&origin, "/x"));
+}
+
+#[test]
+fn the_retry_budget_binds_though_the_list_is_longer_than_memory() {
+    const N: usize = 10_000;
+    let origin = Origin::start(|_| Reply::status(503));
+    let job = Job::over((0..N).map(|i| origin.url(&format!("/{i}")))).set("limits.per_host", "32").set("retry.attempts", "2");
+    job.set("retry.budget", "\"20%\"").run().arg("--quiet").expect(1);
+    let log = origin.log();
+    assert_eq!(log.len(), 2 * N, "once only retries are left they are all sent");
+    let (mut firsts, mut retries) = (0, 0);
+    for r in &log {
+        if r.nth == 1 {
+            firsts += 1;
+        } else if firsts < N {
+            retries += 1;
+        }
+    }
+    // the first hundred are free, some are on their way
+    assert!(retries <= N / 4 + 200, "{retries} retries before the last of {N} first tries");
+}

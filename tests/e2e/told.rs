@@ -223,7 +223,8 @@ fn a_robots_txt_that_fails_until_its_host_is_given_up_is_the_reason_that_is_told
 #[test]
 fn a_variable_that_is_no_setting_is_told_with_the_nearest_and_a_secret_is_not() {
     let origin = Origin::start(|_| Reply::ok("x"));
-    let job = Job::over([origin.url("/a")]).set("request.headers", "{ X-Key = \"${env:GLEANER_MY_KEY}\" }");
+    let job =
+        Job::over([origin.url("/a")]).set("request.headers", "{ X-Key = \"${env:GLEANER_MY_KEY}\" }").set("auth.hosts", "[\"127.0.0.1\"]");
     let run = job.run().env("GLEANER_MY_KEY", "k").env("GLEANER_LIMITS_WORKERS", "3").env("GLEANER_LIMTS__DELAY", "1s").expect(0);
     let told: Vec<&str> = run.err.lines().filter(|l| l.contains("is no setting")).collect();
     assert!(told.len() == 2 && told.iter().all(|l| l.starts_with("warning: ")), "{}", run.err);
@@ -251,4 +252,18 @@ fn a_demo_that_was_stopped_starts_over_with_fresh_and_its_figures_are_of_both_jo
     let whole = stats();
     assert!(whole["crawl"]["requests"].as_u64() > Some(100) && whole["api"]["rows"] == 300, "{whole}");
     assert_eq!(whole["crawl"]["finish"], "done");
+}
+
+#[test]
+fn what_was_still_connecting_at_ctrl_c_was_no_request_and_is_pending_whatever_its_method() {
+    // The kernel takes the connection, nobody answers its handshake.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let job = Job::over([format!("https://{}/", silent.local_addr().unwrap())]).set("request.method", "\"POST\"");
+    let live = job.run().spawn();
+    let (_connection, _) = silent.accept().unwrap();
+    std::thread::sleep(ms(300));
+    live.signal(Signal::INT);
+    live.wait(Duration::from_secs(15)).assert_code(130);
+    let stats = job.stats();
+    assert_eq!((stats["requests"].as_u64(), stats["pending"].as_u64()), (Some(0), Some(1)), "{stats}");
 }

@@ -1,23 +1,26 @@
-//! `[auth]`: credentials and the hosts that may see them.
+//! `[auth]`: credentials and the hosts that may see them and the secrets of headers.
 
 use super::request::{header_name, header_value};
 use super::{Builder, take};
 use crate::config::leaf::Texts;
 use crate::config::raw;
 use crate::config::tree::Value;
-use crate::model::plan::{AuthKind, AuthPlan};
+use crate::model::plan::{AuthKind, AuthPlan, HeaderValue};
 use crate::model::{Secret, normalise};
 use url::Url;
 
 const KINDS: [&str; 4] = ["auth.bearer", "auth.basic", "auth.header", "auth.tokens"];
 
-pub(super) fn auth(b: &mut Builder<'_>, raw: raw::Auth) -> Option<AuthPlan> {
-    if !b.context.tree.is_set("auth") {
-        return None;
+/// The credentials, and who may see them and the secrets of `headers`.
+pub(super) fn auth(b: &mut Builder<'_>, raw: raw::Auth, headers: &[(String, HeaderValue)]) -> (Option<AuthPlan>, Vec<String>) {
+    let secret = headers.iter().find(|(_, value)| matches!(value, HeaderValue::Secret(_))).map(|(name, _)| name);
+    let is_set = b.context.tree.is_set("auth");
+    if !is_set && secret.is_none() {
+        return (None, Vec::new());
     }
     let said: Vec<&str> = KINDS.into_iter().filter(|key| b.context.tree.get(key).is_some()).collect();
     match said.as_slice() {
-        [] => b.lacks("auth", "says nothing: set bearer, basic, header or tokens"),
+        [] if is_set && secret.is_none() => b.lacks("auth", "says nothing: set bearer, basic, header or tokens"),
         [first, second, ..] => b.error(second, format!("{first} is set too: set exactly one of bearer, basic, header and tokens")),
         _ => {}
     }
@@ -30,11 +33,12 @@ pub(super) fn auth(b: &mut Builder<'_>, raw: raw::Auth) -> Option<AuthPlan> {
         AuthKind::Header(pairs.0.iter().map(|(name, text)| header(b, name, text)).collect())
     });
     let tokens = take!(b, "auth", raw.tokens).map(|Texts(texts)| tokens(b, &texts));
-    let hosts = match take!(b, "auth", raw.hosts) {
-        Some(hosts) => listed(b, &hosts.0),
-        None => own(b),
+    let hosts = match (take!(b, "auth", raw.hosts), secret) {
+        (Some(hosts), _) => listed(b, &hosts.0),
+        (None, Some(header)) if said.is_empty() => literal_origins(b, header),
+        _ => own(b),
     };
-    Some(AuthPlan { hosts, kind: bearer.or(basic.flatten()).or(header).or(tokens)? })
+    (bearer.or(basic.flatten()).or(header).or(tokens).map(|kind| AuthPlan { kind }), hosts)
 }
 
 /// A value of `[auth]`, resolved; fit for a header.
@@ -90,8 +94,19 @@ fn tokens(b: &mut Builder<'_>, texts: &[String]) -> AuthKind {
     AuthKind::Tokens(tokens)
 }
 
-/// `hosts = […]`: names, `host:port` or origins, in lower case as WHATWG writes them.
+/// `hosts = […]`: names, `host:port` or origins, in lower case as WHATWG writes them. A name alone is its addresses in the job,
+/// else its https origin; where the addresses come from a list it stays a name, for the list to say.
 fn listed(b: &mut Builder<'_>, hosts: &[String]) -> Vec<String> {
+    let literals: Vec<Url> = addresses(b).into_iter().flatten().collect();
+    let from_list = literals.is_empty() && b.context.tree.is_set("input.file");
+    let bare = |host: &str| {
+        let own = origins(literals.iter().filter(|url| url.host_str() == Some(host)));
+        match own.is_empty() {
+            true if from_list => vec![host.to_owned()],
+            true => vec![format!("https://{host}")],
+            false => own,
+        }
+    };
     if hosts.is_empty() {
         b.error("auth.hosts", "is an empty list: name who may see the credentials");
     }
@@ -109,10 +124,10 @@ fn listed(b: &mut Builder<'_>, hosts: &[String]) -> Vec<String> {
         });
         match url.as_ref().and_then(Url::host_str) {
             Some(_) if origin => out.extend(url.map(|u| u.origin().ascii_serialization())),
-            Some(host) => out.push(match text.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
-                Some((_, port)) if !text.ends_with(']') => format!("{host}:{port}"),
-                _ => host.to_owned(),
-            }),
+            Some(host) => match text.rsplit_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
+                Some((_, port)) if !text.ends_with(']') => out.push(format!("{host}:{port}")),
+                _ => out.extend(bare(host)),
+            },
             None => b.error(
                 "auth.hosts",
                 format!(
@@ -127,8 +142,37 @@ fn listed(b: &mut Builder<'_>, hosts: &[String]) -> Vec<String> {
 
 /// The one literal origin of the job's address.
 fn own(b: &mut Builder<'_>) -> Vec<String> {
+    let literals: Option<Vec<Url>> = addresses(b).into_iter().collect();
+    let literals = literals.unwrap_or_default();
+    let one_host = literals.iter().all(|url| url.host_str() == literals[0].host_str());
+    if literals.is_empty() || !one_host {
+        // Whoever may see them has nothing to do with what is wrong with the credentials themselves.
+        let elsewhere = |key: &str| {
+            key.starts_with("auth.")
+                && !KINDS.iter().any(|k| key.strip_prefix(k).is_some_and(|r| r.is_empty() || r.starts_with(['.', '['])))
+        };
+        if b.errors.iter().any(|e| elsewhere(&e.key)) {
+            return origins(literals.iter());
+        }
+        b.error("auth", "it is not clear who may see the credentials, as the job has no one literal host: set [auth] hosts = [\"…\"]");
+    }
+    origins(literals.iter())
+}
+
+/// The literal origins of the job's addresses, for the secret of a header.
+fn literal_origins(b: &mut Builder<'_>, header: &str) -> Vec<String> {
+    let literals: Vec<Url> = addresses(b).into_iter().flatten().collect();
+    if literals.is_empty() && (b.context.tree.is_set("input.file") || b.context.tree.is_set("input.url")) {
+        let message = "it is not clear who may see this secret, as the job has no literal host: set [auth] hosts = [\"…\"]";
+        b.error(&format!("request.headers.{header}"), message);
+    }
+    origins(literals.iter())
+}
+
+/// The job's addresses, `None` for each whose origin is not literal.
+fn addresses(b: &Builder<'_>) -> Vec<Option<Url>> {
     let tree = b.context.tree;
-    let addresses: Vec<&str> = match (tree.get("input.url"), tree.get("request.url"), tree.get("input.urls")) {
+    let texts: Vec<&str> = match (tree.get("input.url"), tree.get("request.url"), tree.get("input.urls")) {
         (Some(template), _, _) => template.as_text().into_iter().collect(),
         (None, Some(url), _) => url.as_text().into_iter().collect(),
         (None, None, Some(urls)) => match &urls.value {
@@ -137,23 +181,14 @@ fn own(b: &mut Builder<'_>) -> Vec<String> {
         },
         _ => Vec::new(),
     };
-    let origins: Option<Vec<Url>> = addresses.iter().map(|text| literal(text)).collect();
-    let origins = origins.unwrap_or_default();
-    let one_host = origins.iter().all(|url| url.host_str() == origins[0].host_str());
-    let mut names: Vec<String> = origins.iter().map(|url| url.origin().ascii_serialization()).collect();
+    texts.into_iter().map(literal).collect()
+}
+
+/// Each once.
+fn origins<'a>(of: impl Iterator<Item = &'a Url>) -> Vec<String> {
+    let mut names: Vec<String> = of.map(|url| url.origin().ascii_serialization()).collect();
     names.sort();
     names.dedup();
-    if names.is_empty() || !one_host {
-        // Whoever may see them has nothing to do with what is wrong with the credentials themselves.
-        let elsewhere = |key: &str| {
-            key.starts_with("auth.")
-                && !KINDS.iter().any(|k| key.strip_prefix(k).is_some_and(|r| r.is_empty() || r.starts_with(['.', '['])))
-        };
-        if b.errors.iter().any(|e| elsewhere(&e.key)) {
-            return names;
-        }
-        b.error("auth", "it is not clear who may see the credentials, as the job has no one literal host: set [auth] hosts = [\"…\"]");
-    }
     names
 }
 

@@ -92,7 +92,7 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     let frozen = frozen::frozen(b.context.tree);
     let input = source::input(&mut b, job.input);
     let mut request = request::request(&mut b, job.request, &job.crawl.robots);
-    let auth = auth::auth(&mut b, job.auth);
+    let (auth, secret_hosts) = auth::auth(&mut b, job.auth, &request.headers);
     let crawl = pages::crawl(&mut b, job.crawl);
     let pages = pages::pages(&mut b, job.pages);
     let extract = pages::extract(&mut b, job.extract);
@@ -120,6 +120,7 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
         input: input?,
         request,
         auth,
+        secret_hosts,
         limits,
         hosts,
         responses,

@@ -50,7 +50,7 @@ fn secrets_have_their_places() {
 
 #[test]
 fn credentials_are_bound_to_the_one_literal_origin_of_the_job() {
-    let hosts = |text: &str| Job::new(&format!("auth.bearer = \"t\"\n{text}\n")).load().map(|l| l.plan.auth.unwrap().hosts);
+    let hosts = |text: &str| Job::new(&format!("auth.bearer = \"t\"\n{text}\n")).load().map(|l| l.plan.secret_hosts);
     assert_eq!(hosts("request.url = \"https://API.example.com:8443/x\"").unwrap(), ["https://api.example.com:8443"]);
     assert_eq!(hosts("input.file = \"a.csv\"\ninput.url = \"https://api.example.com/{{a}}\"").unwrap(), ["https://api.example.com"]);
     assert_eq!(hosts("input.urls = [\"https://a/1\", \"https://a/2\", \"http://a/\"]").unwrap(), ["http://a", "https://a"]);
@@ -76,6 +76,32 @@ fn credentials_are_bound_to_the_one_literal_origin_of_the_job() {
     for bad in ["[]", "[\"*\"]", "[\"*.example.com\"]", "[\"a/b\"]", "[\"u@h\"]", "[\"\"]", "[\"ftp://h\"]"] {
         assert!(hosts(&format!("input.file = \"a.csv\"\nauth.hosts = {bad}")).is_err(), "{bad}");
     }
+}
+
+#[test]
+fn a_host_alone_is_its_addresses_in_the_job_else_its_https_origin() {
+    let hosts = |text: &str| Job::new(&format!("auth.bearer = \"t\"\n{text}\n")).ok().plan.secret_hosts;
+    let urls = "input.urls = [\"http://a:8080/x\", \"https://a/y\", \"http://b/\"]\nauth.hosts";
+    assert_eq!(hosts(&format!("{urls} = [\"A\"]")), ["http://a:8080", "https://a"]);
+    assert_eq!(hosts(&format!("{urls} = [\"b\", \"c\", \"a:9\"]")), ["http://b", "https://c", "a:9"]);
+    assert_eq!(hosts("input.file = \"a.csv\"\ninput.url = \"http://a:1/{{x}}\"\nauth.hosts = [\"a\", \"b\"]"), ["http://a:1", "https://b"]);
+    assert_eq!(hosts("request.url = \"http://[::1]:9/\"\nauth.hosts = [\"[::1]\"]"), ["http://[::1]:9"]);
+}
+
+#[test]
+fn a_secret_header_is_for_the_origins_that_the_job_names() {
+    let load =
+        |text: &str| Job::new(&format!("request.headers = {{ X-Key = \"${{env:K}}\", Accept = \"a\" }}\n{text}\n")).env("K", "v").load();
+    let hosts = |text: &str| load(text).unwrap_or_else(|e| panic!("{e}")).plan.secret_hosts;
+    assert_eq!(hosts("input.urls = [\"https://a/1\", \"http://b:8080/\", \"https://a/2\"]"), ["http://b:8080", "https://a"]);
+    assert_eq!(hosts("request.url = \"https://a/\"\nauth.hosts = [\"https://b\"]"), ["https://b"]);
+    assert_eq!(hosts("input.file = \"a.csv\"\ninput.url = \"https://a/{{x}}\""), ["https://a"]);
+    assert_eq!(hosts("input.file = \"a.csv\"\nauth.hosts = [\"a\"]"), ["a"]);
+    for unclear in ["input.file = \"a.csv\"", "input.file = \"a.csv\"\ninput.url = \"https://{{h}}/\""] {
+        let message = load(unclear).unwrap_err().to_string();
+        assert!(message.contains("request.headers.X-Key: it is not clear who may see this secret"), "{message}");
+    }
+    assert!(Job::new("request.headers = { X-Key = \"v\" }\ninput.file = \"a.csv\"").ok().plan.secret_hosts.is_empty());
 }
 
 #[test]

@@ -145,6 +145,35 @@ async fn later_entries_come_when_due_and_before_ready_ones() {
 }
 
 #[tokio::test]
+async fn a_lease_takes_half_of_what_is_due_while_first_tries_wait() {
+    let bed = Bed::jsonl();
+    let (store, _) = bed.open();
+    store.offer((1..=20).map(|i| seed(i, &format!("http://h/{i}"))).collect(), None).await.unwrap();
+    let first = store.lease(want(1, 10)).await.unwrap().hosts.remove(0);
+    let later = |l: &Lease| Settle::Later { entry: l.entry, due: Wall(now().0 - 1), state: "{}".into(), sweep: false };
+    store.settle(first.entries.iter().map(later).collect()).await.unwrap();
+    let rows = |h: &HostLease| h.entries.iter().map(|e| e.row).collect::<Vec<_>>();
+    let lease = async |hosts: bool, n| {
+        let (of, none) = (vec![first.id], Vec::new());
+        let (hosts, first_tries) = if hosts { (of, none) } else { (none, of) };
+        store.lease(LeaseRequest { hosts, first_tries, ..want(0, n) }).await.unwrap().hosts.remove(0)
+    };
+    let a = lease(true, 4).await;
+    assert_eq!((rows(&a), a.due_left, a.ready_left, a.more), (vec![1, 2, 11, 12], true, true, true));
+    let b = lease(false, 6).await;
+    assert_eq!((rows(&b), b.due_left, b.ready_left), ((13..=18).collect(), true, true), "first tries alone");
+    let c = lease(true, 8).await;
+    assert_eq!(
+        (rows(&c), c.due_left, c.ready_left),
+        (vec![3, 4, 5, 6, 7, 8, 19, 20], true, false),
+        "what first tries leave is for the others"
+    );
+    let d = lease(false, 8).await;
+    assert_eq!((rows(&d), d.due_left, d.ready_left, d.more), (vec![], true, false, true));
+    assert_eq!(rows(&lease(true, 8).await), [9, 10]);
+}
+
+#[tokio::test]
 async fn many_due_entries_of_one_host_hide_no_other_host() {
     let bed = Bed::jsonl();
     let (store, _) = bed.open();
@@ -209,6 +238,28 @@ async fn the_final_sweep_waits_until_asked_for_and_is_counted() {
     assert_eq!(store.lease(want(9, 9)).await.unwrap().sweep_waiting, 0);
     assert_eq!(store.close(Some(1)).await.unwrap().skipped, 2);
     bed.verified();
+}
+
+#[tokio::test]
+async fn an_entry_of_the_final_sweep_waits_until_it_is_due_also_after_a_restart() {
+    let bed = Bed::jsonl();
+    let (store, _) = bed.open();
+    columns(&store).await;
+    store.offer(seeds(3), None).await.unwrap();
+    let due = |i: usize| Wall([0, now().0 + 1000, now().0 + 2000][i]);
+    let leases = lease_all(&store).await;
+    let later = |(i, l): (usize, &Lease)| Settle::Later { entry: l.entry, due: due(i), state: "{}".into(), sweep: true };
+    store.settle(leases.iter().enumerate().map(later).collect()).await.unwrap();
+    store.close(None).await.unwrap();
+    let (store, _) = bed.open();
+    let at = |now| LeaseRequest { sweep: true, now, ..want(9, 9) };
+    let rows = |l: &Leased| l.hosts.iter().flat_map(|h| &h.entries).map(|e| e.row).collect::<Vec<_>>();
+    let first = store.lease(at(now())).await.unwrap();
+    assert_eq!((rows(&first), first.sweep_waiting, first.next_due, first.drained), (vec![leases[0].row], 3, Some(due(1)), false));
+    let second = store.lease(at(due(1))).await.unwrap();
+    assert_eq!((rows(&second), second.next_due), (vec![leases[1].row], Some(due(2))));
+    let third = store.lease(at(due(2))).await.unwrap();
+    assert_eq!((rows(&third), third.next_due, third.drained), (vec![leases[2].row], None, true));
 }
 
 #[tokio::test]
@@ -387,12 +438,13 @@ async fn rows_of_a_compressed_sink_wait_for_their_member_and_others_do_not() {
     }
     let account = *committed.borrow();
     assert_eq!((account.results, account.rows, account.pending, account.discovered), (1, 0, 4, 1));
+    assert_eq!((store.account().pending, store.left()), (4, 3), "what only waits for its member is not left to be fetched");
     assert_eq!(bed.size("results"), 0);
     // A skip of an entry whose page waits: the member comes first.
     let page = Settle::Page { entry: leases[2].entry, rows: rows_of(&encoder, &leases[2], &["p"]), state: "1".into(), discovered: vec![] };
     store.settle(vec![page, skip(&encoder, &leases[2], Reason::Http(500))]).await.unwrap();
     let account = store.commit().await.unwrap();
-    assert_eq!((account.results, account.rows, account.skipped, account.pending), (2, 2, 1, 2));
+    assert_eq!((account.results, account.rows, account.skipped, account.pending, store.left()), (2, 2, 1, 2, 2));
     assert_eq!(bed.text("results").lines().count(), 2);
     store.close(None).await.unwrap();
     bed.verified();

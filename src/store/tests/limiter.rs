@@ -9,12 +9,16 @@ fn save(at: Wall, rows: &[(&str, &str, u64)], unsaved: u32) -> LimitsSave {
         row: (*row).to_owned(),
         counts_for: (*secs < u64::MAX).then(|| Duration::from_secs(*secs)),
     };
-    LimitsSave { at, rows: rows.iter().map(row).collect(), unsaved }
+    LimitsSave { at, rows: rows.iter().map(row).collect(), unsaved: each(unsaved) }
+}
+
+fn each(n: u32) -> std::collections::BTreeMap<String, u32> {
+    if n == 0 { [].into() } else { [("a".to_owned(), n)].into() }
 }
 
 /// A job with rates, under a clock that is told.
 fn limited(bed: &Bed, clock: &ManualClock, reserved: Option<u32>) -> (Store, Opened) {
-    open(StoreConfig { reserved, ..bed.config() }, Arc::new(clock.clone())).unwrap()
+    open(StoreConfig { reserved: reserved.map(each), ..bed.config() }, Arc::new(clock.clone())).unwrap()
 }
 
 fn kept(opened: &Opened) -> Vec<(&str, u64)> {
@@ -40,12 +44,12 @@ async fn rows_are_durable_when_the_save_is_answered_and_gone_without_its_commit(
         store.crash().await;
         gone(&store).await;
         clock.advance(Duration::from_secs(10));
-        assert_eq!(opened.unsaved, 0);
+        assert_eq!(opened.unsaved, each(0));
         let (store, opened) = limited(&bed, &clock, Some(7));
         // A row of the other time goes with the same commit, or not.
         let durable = matches!(stage, None | Some(Stage::Committed));
         assert_eq!(opened.account.results, u64::from(durable), "{stage:?}");
-        assert_eq!(opened.unsaved, if durable { 9 } else { 7 });
+        assert_eq!(opened.unsaved, each(if durable { 9 } else { 7 }));
         let expected: &[_] = if durable { &[("A2", 9), ("B1", 9), ("C1", 9)] } else { &[("A1", 9), ("B1", 9)] };
         assert_eq!(kept(&opened), expected, "{stage:?}");
         store.close(None).await.unwrap();
@@ -60,18 +64,18 @@ async fn what_a_start_reserves_is_durable_before_the_store_is_there() {
     let (store, _) = limited(&bed, &clock, Some(7));
     store.crash().await;
     let (store, opened) = limited(&bed, &clock, Some(3));
-    assert_eq!(opened.unsaved, 7);
+    assert_eq!(opened.unsaved, each(7));
     store.crash().await;
     // Of the run before that one nothing is known either.
     let (store, opened) = limited(&bed, &clock, None);
-    assert_eq!((opened.unsaved, opened.limiter.len()), (0, 0));
+    assert_eq!((opened.unsaved, opened.limiter.len()), (each(0), 0));
     store.close(None).await.unwrap();
     // A run without rates says nothing, so it ends nothing.
     let (store, opened) = limited(&bed, &clock, Some(3));
-    assert_eq!(opened.unsaved, 7);
+    assert_eq!(opened.unsaved, each(7));
     store.limits(save(clock.wall(), &[], 0)).await.unwrap();
     store.close(None).await.unwrap();
-    assert_eq!(limited(&bed, &clock, Some(3)).1.unsaved, 0);
+    assert_eq!(limited(&bed, &clock, Some(3)).1.unsaved, each(0));
 }
 
 #[tokio::test]
@@ -82,9 +86,9 @@ async fn a_cured_job_that_starts_clean_remembers_what_may_have_been_sent() {
     store.crash().await;
     let mut config = bed.config();
     config.frozen.insert("input.file".into(), "b.csv".into());
-    config.reserved = Some(3);
+    config.reserved = Some(each(3));
     let (_store, opened) = open(config, Arc::new(clock.clone())).unwrap();
-    assert_eq!((opened.resumed, opened.unsaved), (false, 7));
+    assert_eq!((opened.resumed, opened.unsaved), (false, each(7)));
 }
 
 #[tokio::test]

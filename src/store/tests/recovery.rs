@@ -186,3 +186,78 @@ async fn fresh_leaves_a_running_job_alone() {
     config.fresh = true;
     assert!(matches!(bed.refuse(config), OpenError::InUse { .. }));
 }
+
+/// Another job with the same outputs; it ends with two rows.
+async fn another_on_the_same_outputs(bed: &Bed) -> String {
+    let mut config = bed.config();
+    config.dir = Some(bed.root.path().join("other"));
+    let (store, _) = open(config, Arc::new(SystemClock::new())).unwrap();
+    let encoder = columns(&store).await;
+    store.offer(seeds(2), mark("2", true)).await.unwrap();
+    store.settle(lease_all(&store).await.iter().map(|l| result(&encoder, l)).collect()).await.unwrap();
+    store.close(Some(0)).await.unwrap();
+    bed.text("results")
+}
+
+#[tokio::test]
+async fn a_job_that_committed_nothing_keeps_its_hands_off_anothers_results() {
+    for format in [SinkFormat::Jsonl, SinkFormat::Csv] {
+        // Killed before it wrote anything, its list changed since or not; killed with a header; the other's file is in its place.
+        for (list, header, replaced) in [("a.csv", false, false), ("b.csv", false, false), ("a.csv", true, true), ("b.csv", true, true)] {
+            let bed = Bed::new(format, Codec::Plain);
+            let (store, _) = bed.open();
+            if header {
+                columns(&store).await;
+                store.commit().await.unwrap();
+            }
+            store.crash().await;
+            if replaced {
+                fs::remove_file(bed.path("results")).unwrap();
+                fs::remove_file(bed.path("skipped")).unwrap();
+            }
+            let rows = another_on_the_same_outputs(&bed).await;
+            let mut config = bed.config();
+            config.frozen.insert("input.file".into(), list.into());
+            let e = bed.refuse(config);
+            assert!(matches!(e, OpenError::SinkForeign { .. }), "{format:?} {list} {header} {replaced}: {e}");
+            assert_eq!(bed.text("results"), rows, "{list} {header} {replaced}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_cured_job_takes_away_is_locked_and_its_own() {
+    use std::os::unix::fs::MetadataExt as _;
+    let bed = Bed::new(SinkFormat::Csv, Codec::Plain);
+    let inode = || fs::metadata(bed.path("results")).unwrap().ino();
+    let cured = || {
+        let mut config = bed.config();
+        config.frozen.insert("input.file".into(), "b.csv".into());
+        config
+    };
+    for clean in [true, false] {
+        let (store, _) = bed.open();
+        columns(&store).await;
+        if clean {
+            store.close(None).await.unwrap();
+        } else {
+            die_at(&store, Stage::Recorded).await;
+        }
+        let (size, was) = (bed.size("results"), inode());
+        assert!(size > 0);
+        let held = fs::File::open(bed.path("results")).unwrap();
+        held.lock().unwrap();
+        assert!(matches!(bed.refuse(cured()), OpenError::InUse { .. }));
+        drop(held);
+        assert_eq!((bed.size("results"), inode()), (size, was), "another job holds it");
+        if clean {
+            fs::OpenOptions::new().append(true).open(bed.path("results")).unwrap().write_all(b"mine\n").unwrap();
+            assert!(matches!(bed.refuse(cured()), OpenError::SinkForeign { .. }));
+            fs::OpenOptions::new().write(true).open(bed.path("results")).unwrap().set_len(size).unwrap();
+        }
+        let (store, opened) = open(cured(), Arc::new(SystemClock::new())).unwrap();
+        assert_eq!((opened.resumed, bed.size("results"), inode()), (false, 0, was));
+        store.crash().await;
+        fs::remove_dir_all(bed.dir()).unwrap();
+    }
+}
