@@ -1,5 +1,6 @@
 //! gleaner: a concurrent bulk scraper, crawler and rate-limited API harvester that accounts for every input.
 
+pub mod budget;
 pub mod cli;
 pub mod clock;
 pub mod config;

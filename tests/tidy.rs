@@ -16,6 +16,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("extract", 1),
     ("input", 1),
     ("store", 1),
+    ("budget", 1),
     ("fetch", 1),
     ("config", 2),
     ("engine", 2),

@@ -1,9 +1,11 @@
 //! The flags and arguments, as `--help` shows them.
 
 use crate::cli::{values, wire};
+use crate::model::parse_duration;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -13,6 +15,7 @@ Examples:
   cat urls.txt | gleaner fetch - > rows.jsonl
   gleaner crawl https://example.com/docs/ --scope prefix -o pages.csv --field title=css:h1
   gleaner run job.toml                                 starts, or goes on where it stopped
+  gleaner plan job.toml                                how many requests that is, and when it is done
 
 Exit codes:
   0  all done            1  done, some records skipped     2  wrong flags or arguments
@@ -48,8 +51,12 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Read a job file and tell every error at once
     Check(Check),
+    /// Tell what a run would do and how long it takes, without sending anything
+    Plan(PlanArgs),
     /// Tell where a job stands, also while it runs
     Status(Status),
+    /// Show or clear the limits that jobs of this user share
+    Budget(Budget),
     /// Print the JSON Schema of job files, for editors
     Schema,
 }
@@ -128,6 +135,27 @@ pub(crate) struct Check {
     pub(crate) explain: bool,
 }
 
+/// `plan`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Reads the list to its end and, where the job has begun, its state, also while it runs; sends nothing and writes nothing. Each \
+answer is taken to come after the same time and nothing to fail: retries are not counted.
+
+Examples:
+  gleaner plan job.toml
+  gleaner plan job.toml --answer 1.5s --set limits.workers=16
+  gleaner plan job.toml --json | jq .time.finish")]
+pub(crate) struct PlanArgs {
+    /// The job file
+    pub(crate) job: PathBuf,
+    /// How long a server is taken to need for an answer
+    #[arg(long, value_name = "TIME", default_value = "200ms", value_parser = parse_duration)]
+    pub(crate) answer: Duration,
+    /// Print one JSON object
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// `status`.
 #[derive(Debug, Args)]
 pub(crate) struct Status {
@@ -136,6 +164,54 @@ pub(crate) struct Status {
     /// Print one JSON object
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// `budget`.
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+A budget is one limit for every gleaner of this user on this machine: jobs name it with [limits] budget = \"NAME\". Without a \
+command all budgets are listed, each with what its fullest key has used.
+
+Examples:
+  gleaner budget                                       one line for each budget
+  gleaner budget show github                           its windows, processes and keys
+  gleaner budget --json | jq '.[] | {name, windows}'
+  gleaner budget clear github                          forget what was spent
+
+Exit codes: 0 done, 65 there is no such budget, 73 it is in use, 74 cannot read or write"
+)]
+pub(crate) struct Budget {
+    #[command(subcommand)]
+    pub(crate) what: Option<BudgetCommand>,
+    /// Print a JSON list
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// What to do with one budget.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BudgetCommand {
+    /// Show one budget: windows, processes, each key
+    #[command(after_help = "Examples:\n  gleaner budget show github\n  gleaner budget show github --json | jq '.keys[0]'")]
+    Show {
+        /// The budget, as jobs name it
+        name: String,
+        /// Print one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Forget what a budget has spent and what is held; refused while a process uses it
+    #[command(after_help = "\
+The server does not forget: until the longest window has passed, jobs may send more than it allows.
+
+Example:
+  gleaner budget clear github")]
+    Clear {
+        /// The budget, as jobs name it
+        name: String,
+    },
 }
 
 /// `fetch`.

@@ -1,6 +1,6 @@
 //! The commands.
 
-use crate::cli::args::{Check, Cli, Command, Common, Crawl, Fetch, Global, Run, Status};
+use crate::cli::args::{Budget, BudgetCommand, Check, Cli, Command, Common, Crawl, Fetch, Global, PlanArgs, Run, Status};
 use crate::cli::exit::{Exit, Failure, printed};
 use crate::cli::session::{Session, runtime, shown};
 use crate::cli::settings::Settings;
@@ -8,7 +8,7 @@ use crate::cli::wire::{self, RunOptions};
 use crate::cli::{demo, fetch, save};
 use crate::model::mask_url;
 use crate::model::plan::{InputSource, Plan, SinkPlace, StatePlace};
-use crate::report::{Output, StatusReport, quoted_for_shell, status_text, summary};
+use crate::report::{Output, budget_text, budgets_text, forecast_text, quoted_for_shell, status_text, summary};
 use std::io::{self, IsTerminal as _};
 use std::path::{Path, PathBuf};
 
@@ -21,7 +21,9 @@ pub(crate) fn run(cli: Cli, out: &Output) -> Result<Exit, Failure> {
         Command::Crawl(args) => run_crawl(&global, out, &args),
         Command::Demo(args) => demo::run(&global, out, &args),
         Command::Check(args) => check(&global, out, &args),
+        Command::Plan(args) => foretell(&global, out, &args),
         Command::Status(args) => status(&global, out, &args),
+        Command::Budget(args) => budget(out, &args),
         Command::Schema => {
             let mut text = wire::schema();
             text.push('\n');
@@ -262,13 +264,41 @@ fn described(plan: &Plan) -> String {
     format!("{input}{what}, writes {to}{rates}")
 }
 
+fn foretell(global: &Global, out: &Output, args: &PlanArgs) -> Result<Exit, Failure> {
+    let job = wire::load(&args.job, &Settings::of_global(global)?)?;
+    let forecast = wire::forecast(job.plan, args.answer)?;
+    let text = if args.json { json(&forecast)? } else { forecast_text(&forecast, &format!("{} run {}", program(), shown(&args.job))) };
+    printed(out.data(&text))
+}
+
 fn status(global: &Global, out: &Output, args: &Status) -> Result<Exit, Failure> {
     let report = wire::status(&state_of(global, &args.job)?)?;
     let text = if args.json { json(&report)? } else { status_text(&report) };
     printed(out.data(&text))
 }
 
-fn json(report: &StatusReport) -> Result<String, Failure> {
+fn budget(out: &Output, args: &Budget) -> Result<Exit, Failure> {
+    match &args.what {
+        None => {
+            let (folder, budgets) = wire::budgets()?;
+            if budgets.is_empty() && !args.json {
+                out.line(&format!("there are no budgets in {}", shown(&folder)));
+            }
+            printed(out.data(&if args.json { json(&budgets)? } else { budgets_text(&budgets) }))
+        }
+        Some(BudgetCommand::Show { name, json: as_json }) => {
+            let budget = wire::budget(name)?;
+            printed(out.data(&if *as_json { json(&budget)? } else { budget_text(&budget) }))
+        }
+        Some(BudgetCommand::Clear { name }) => {
+            wire::clear_budget(name)?;
+            out.line(&format!("budget {name} is as if nothing had been spent"));
+            Ok(Exit::Done)
+        }
+    }
+}
+
+fn json(report: &impl serde::Serialize) -> Result<String, Failure> {
     let text = serde_json::to_string_pretty(report).map_err(|e| Failure::new(Exit::Io, e.to_string()))?;
     Ok(format!("{text}\n"))
 }

@@ -1,15 +1,19 @@
 //! Every call from the command line into `config`, `engine` and `store`.
 
+use crate::budget::{BudgetError, BudgetView};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::fetch::has_input_extension;
 use crate::cli::session::shown;
 use crate::cli::settings::{Settings, Value};
+use crate::clock::{Clock as _, SystemClock, SystemUptime, Wall};
 use crate::config::{ConfigErrors, Loaded, Origin, Overrides, Setting};
 use crate::engine::RunError;
+use crate::engine::forecast::Forecast;
 use crate::events::{Events, Stats};
 use crate::model::plan::{Plan, StatePlace};
-use crate::report::{StatusFile, StatusReport};
-use std::path::Path;
+use crate::report::{BudgetKey, BudgetProcess, BudgetReport, BudgetWindow, StatusFile, StatusReport};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 pub(crate) use crate::config::{parse_allow_net, parse_dns_server, parse_resolve};
@@ -123,6 +127,11 @@ pub(crate) async fn run(plan: Plan, options: RunOptions, events: Events, signals
     crate::engine::run(plan, options, events, signals).await.map_err(|e| failed(&e))
 }
 
+/// What a run of a plan would do, if every answer took `answer`.
+pub(crate) fn forecast(plan: Plan, answer: Duration) -> Result<Forecast, Failure> {
+    crate::engine::forecast(plan, answer).map_err(|e| failed(&e))
+}
+
 /// Where the job of a state folder stands.
 pub(crate) fn status(state: &Path) -> Result<StatusReport, Failure> {
     let view = crate::store::read::status(state).map_err(|e| Failure::new(Exit::from_code(e.exit_code()), e.to_string()))?;
@@ -149,6 +158,72 @@ pub(crate) fn status(state: &Path) -> Result<StatusReport, Failure> {
         by_reason: view.by_reason,
         files: view.sinks.into_iter().map(file).collect(),
     })
+}
+
+/// Where this user's budgets are, and all of them.
+pub(crate) fn budgets() -> Result<(PathBuf, Vec<BudgetReport>), Failure> {
+    let folder = budget_folder()?;
+    let found = crate::budget::list(&folder, &uptime()?).map_err(|e| budget_failed(&e))?;
+    let report = |(name, view): (String, Result<BudgetView, BudgetError>)| match view {
+        Ok(view) => budget_report(view),
+        Err(e) => BudgetReport { name, error: Some(budget_failed(&e).message), ..BudgetReport::default() },
+    };
+    Ok((folder, found.into_iter().map(report).collect()))
+}
+
+/// One of this user's budgets.
+pub(crate) fn budget(name: &str) -> Result<BudgetReport, Failure> {
+    let view = crate::budget::show(&budget_folder()?, name, &uptime()?).map_err(|e| budget_failed(&e))?;
+    Ok(budget_report(view))
+}
+
+/// Forgets what a budget has spent.
+pub(crate) fn clear_budget(name: &str) -> Result<(), Failure> {
+    crate::budget::clear(&budget_folder()?, name).map_err(|e| budget_failed(&e))
+}
+
+fn budget_folder() -> Result<PathBuf, Failure> {
+    crate::budget::folder(|name| std::env::var_os(name)).map_err(|e| budget_failed(&e))
+}
+
+fn uptime() -> Result<SystemUptime, Failure> {
+    SystemUptime::new().map_err(|e| budget_failed(&BudgetError::Clock(e)))
+}
+
+fn budget_failed(e: &BudgetError) -> Failure {
+    let cause = std::error::Error::source(e).map_or(String::new(), |s| format!(": {s}"));
+    let failure = Failure::new(Exit::from_code(e.exit_code()), format!("{e}{cause}"));
+    match e.hint() {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// A view's durations as instants of the calendar.
+fn budget_report(view: BudgetView) -> BudgetReport {
+    let now = SystemClock::new().wall();
+    let until = |left: Option<Duration>| left.map(|d| now.plus(d));
+    let fullest = |i: usize| view.keys.iter().filter_map(|k| k.used.get(i)).max().copied().unwrap_or(0);
+    let windows = view.rates.iter().enumerate().map(|(i, rate)| BudgetWindow {
+        rate: rate.to_string(),
+        limit: rate.count,
+        per_s: rate.per.as_secs_f64(),
+        used: fullest(i),
+    });
+    let since = |age: Duration| Wall(now.0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)));
+    BudgetReport {
+        windows: windows.collect(),
+        in_flight: view.keys.iter().map(|k| k.in_flight).sum(),
+        held_until: until(view.keys.iter().filter_map(|k| k.held).max()),
+        spent_until: until(view.unknown),
+        processes: view.processes.iter().map(|p| BudgetProcess { pid: p.pid, since: since(p.age) }).collect(),
+        name: view.name,
+        path: view.path,
+        keys: (view.keys.into_iter())
+            .map(|k| BudgetKey { key: k.key, used: k.used, in_flight: k.in_flight, held_until: until(k.held) })
+            .collect(),
+        error: None,
+    }
 }
 
 /// The environment as far as it is text.

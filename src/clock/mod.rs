@@ -4,8 +4,10 @@
 //! decision. Only this module may call the operating system for the time.
 
 mod steady;
+mod uptime;
 
 pub use steady::{Stamp, Steady};
+pub use uptime::{SystemUptime, Uptime};
 
 use std::fmt;
 use std::ops::{Add, Sub};

@@ -12,7 +12,7 @@ use crate::engine::frontier::{Frontier, Reply};
 use crate::engine::hosts::{HostState, Robots};
 use crate::engine::keep::Keeper;
 use crate::engine::request::Builder;
-use crate::engine::run::{Interrupt, Signals, encoder_spec, name_taken, same_name, unknown_columns};
+use crate::engine::run::{Interrupt, Signals, encoder_spec, wrong_columns};
 use crate::engine::scope::Unjudged;
 use crate::engine::tally::Tally;
 use crate::engine::work::{Flight, Item};
@@ -31,6 +31,7 @@ use futures::stream::FuturesUnordered;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
@@ -49,6 +50,9 @@ pub(super) const PER_NEW_HOST: usize = 16;
 pub(super) const LONG_WAIT: Duration = Duration::from_secs(2);
 /// Settles that may wait for the store, and pages for the scope, before no more attempts are started.
 const UNSETTLED: usize = 2048;
+/// Bytes of these, and of bodies that wait for extraction, before no more attempts are started: a few large ones are as much as
+/// many small ones. What is in flight then still comes.
+const BACKLOG: usize = 64 << 20;
 /// While all workers are busy fewer settles wait for more, but no longer than to the next tick: each batch wakes the store.
 pub(super) const BATCH: usize = 64;
 /// Hosts kept in memory without work for what is known of them.
@@ -60,6 +64,17 @@ pub(crate) struct End {
     pub finish: String,
     /// The frontier is drained and the input read.
     pub done: bool,
+}
+
+/// Bytes of what is parsed and not with the store yet.
+#[derive(Default)]
+pub(crate) struct Backlog {
+    /// Of pages that wait for the scope.
+    pub unjudged: usize,
+    /// Of settles that are gathered.
+    pub gathered: usize,
+    /// Of those that the store is at.
+    pub settling: usize,
 }
 
 pub(crate) struct Dispatcher {
@@ -121,6 +136,7 @@ pub(crate) struct Dispatcher {
     pub scope_parts: u64,
     /// Landed flights that wait for the scope to be whole.
     pub unjudged: Vec<(u64, Unjudged)>,
+    pub backlog: Backlog,
     pub last_snapshot: Moment,
     pub drops: u32,
     /// When this machine was last short of something.
@@ -284,8 +300,7 @@ impl Dispatcher {
                 }
             }
             Some(Fed::Columns { names: columns, sampled }) => {
-                let taken = same_name(&self.kit.extractor, &columns).map(name_taken);
-                if let Some(e) = taken.or_else(|| unknown_columns(&self.plan, &columns, sampled).into_iter().next()) {
+                if let Some(e) = wrong_columns(&self.plan, &self.kit.extractor, &columns, sampled) {
                     self.stop_after = Some(e);
                     self.fed = None;
                     return;
@@ -593,7 +608,12 @@ impl Dispatcher {
     }
 
     pub(crate) fn has_room(&self) -> bool {
-        self.in_flight < self.most && self.parsing < 2 * self.most.max(16) && self.settles.len() + self.unjudged.len() < UNSETTLED
+        let parsed = self.backlog.unjudged + self.backlog.gathered + self.backlog.settling;
+        self.in_flight < self.most
+            && self.parsing < 2 * self.most.max(16)
+            && self.settles.len() + self.unjudged.len() < UNSETTLED
+            && parsed < BACKLOG
+            && self.kit.bodies.load(Ordering::Relaxed) < BACKLOG
     }
 }
 

@@ -11,6 +11,7 @@ use crate::store::encode::Encoder;
 use crate::store::{EncodedRows, Lease, Offer, OfferUrl, Origin};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
@@ -46,6 +47,15 @@ pub(crate) struct Parsed {
     pub outside: Vec<String>,
 }
 
+impl Parsed {
+    /// Roughly, its bytes in memory.
+    pub(crate) fn weight(&self) -> usize {
+        let offers = self.discovered.iter().map(|o| size_of::<Offer>() + o.body.as_ref().map_or(0, |b| b.url.len()));
+        let outside = self.outside.iter().map(|link| size_of::<String>() + link.len());
+        self.rows.bytes.len() + offers.chain(outside).sum::<usize>()
+    }
+}
+
 /// What every thread shares.
 pub(crate) struct Kit {
     pub extractor: Extractor,
@@ -54,6 +64,8 @@ pub(crate) struct Kit {
     pub builder: Arc<Builder>,
     pub scope: Option<Arc<Scope>>,
     pub clock: Arc<dyn Clock>,
+    /// Bytes of the bodies that wait for an extraction thread or are with one.
+    pub bodies: AtomicUsize,
 }
 
 /// Starts `threads` threads over a queue of `room` answers; each end is told to `done`. They end when the queue's senders
@@ -77,7 +89,9 @@ fn work(kit: &Kit, tasks: &Mutex<Receiver<Task>>, done: &impl Fn(u64, Result<Par
     loop {
         let task = tasks.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(task) = task else { return };
-        done(task.flight, kit.parse(&task, PARSE_TIME));
+        let parsed = kit.parse(&task, PARSE_TIME);
+        kit.bodies.fetch_sub(task.answer.body.len(), Ordering::Relaxed);
+        done(task.flight, parsed);
     }
 }
 

@@ -84,6 +84,7 @@ impl Dispatcher {
         if !self.settling && !self.settles.is_empty() && worth_it {
             self.ticked = false;
             self.settling = true;
+            self.backlog.settling = std::mem::take(&mut self.backlog.gathered);
             self.frontier.changed();
             let (store, batch) = (self.store.clone(), std::mem::take(&mut self.settles));
             let dues = std::mem::take(&mut self.frontier.dues_to_come);
@@ -202,6 +203,7 @@ impl Dispatcher {
             Reply::Settled(dues, r) => {
                 self.settling = false;
                 self.frontier.dues.extend(dues.into_iter().map(Reverse));
+                self.backlog.settling = 0;
                 match r {
                     Err(e) if !e.is_fatal() => self.events.warn("internal", || e.to_string()),
                     other => other.map_err(store_failed)?,

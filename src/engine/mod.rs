@@ -9,6 +9,7 @@ mod dispatcher;
 mod error;
 mod extraction;
 mod feeder;
+pub mod forecast;
 mod frontier;
 mod hosts;
 mod keep;
@@ -25,4 +26,5 @@ mod work;
 mod worker;
 
 pub use error::{RunError, exit_code};
+pub use forecast::forecast;
 pub use run::{Interrupt, RunOptions, Signals, check, run};

@@ -130,6 +130,11 @@ impl Builder {
             }
     }
 
+    /// Whether the first request of an entry at this origin carries a secret of `[auth]`.
+    pub(crate) fn signs_at(&self, origin: &Url) -> bool {
+        self.plan.auth.is_some() && self.trusted(origin, true)
+    }
+
     /// The first hop of an entry or of one of its pages. `same_origin`: the page is of the entry's own origin.
     pub(crate) fn first(&self, url: Url, same_origin: bool) -> Hop {
         Hop { url, method: self.method.clone(), body: true, same_origin, seen: Vec::new() }

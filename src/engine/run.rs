@@ -3,7 +3,7 @@
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::engine::RunError;
 use crate::engine::counting::{Resources, Tokens};
-use crate::engine::dispatcher::{Dispatcher, End, store_failed};
+use crate::engine::dispatcher::{Backlog, Dispatcher, End, store_failed};
 use crate::engine::error::exit_code;
 use crate::engine::extraction::{self, Kit};
 use crate::engine::feeder::{Fed, Feeder};
@@ -25,6 +25,7 @@ use crate::store::encode::{Encoder, EncoderSpec};
 use crate::store::{self, OpenError, Opened, Store, StoreConfig};
 use futures::stream::FuturesUnordered;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -83,7 +84,14 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         pending: opened.account.pending,
     });
 
-    let kit = Arc::new(Kit { extractor, encoder: OnceLock::new(), builder: builder.clone(), scope, clock: shared.clone() });
+    let kit = Arc::new(Kit {
+        extractor,
+        encoder: OnceLock::new(),
+        builder: builder.clone(),
+        scope,
+        clock: shared.clone(),
+        bodies: AtomicUsize::new(0),
+    });
     let scope_parts = restore_scope(&kit, &mut opened);
     restore_encoder(&plan, &kit, &opened);
 
@@ -155,7 +163,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         replies: FuturesUnordered::new(),
         tally: Tally::default(),
         pending: opened.account.pending,
-        fetched: fetched_before(&opened),
+        fetched: fetched_before(&opened.account, &opened.by_reason),
         results: opened.account.results,
         next_turn: Moment::FAR,
         waits_on: None,
@@ -164,6 +172,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         stopping: None,
         scope_parts,
         unjudged: Vec::new(),
+        backlog: Backlog::default(),
         last_snapshot: Moment::ZERO,
         drops: 0,
         shortage: None,
@@ -250,7 +259,7 @@ pub fn check(plan: &Plan) -> Result<Vec<String>, Vec<RunError>> {
 
 /// Places of the request that no column fills; a list without columns has `url` alone. Of `sampled` columns only those of the
 /// first records are known, and a later record may have what these lack.
-pub(crate) fn unknown_columns(plan: &Plan, columns: &[String], sampled: bool) -> Vec<RunError> {
+fn unknown_columns(plan: &Plan, columns: &[String], sampled: bool) -> Vec<RunError> {
     if sampled {
         return Vec::new();
     }
@@ -282,16 +291,22 @@ pub(crate) fn unknown_columns(plan: &Plan, columns: &[String], sampled: bool) ->
     errors
 }
 
-fn setup_failed(e: &SetupError) -> RunError {
+/// What is wrong with the columns of the input, as far as a run cannot do without.
+pub(crate) fn wrong_columns(plan: &Plan, extractor: &Extractor, columns: &[String], sampled: bool) -> Option<RunError> {
+    let taken = same_name(extractor, columns).map(name_taken);
+    taken.or_else(|| unknown_columns(plan, columns, sampled).into_iter().next())
+}
+
+pub(crate) fn setup_failed(e: &SetupError) -> RunError {
     job(if matches!(e, SetupError::CaFile(_)) { format!("request.tls.{e}") } else { e.to_string() })
 }
 
 /// A field that has the name of a carried column.
-pub(crate) fn same_name<'a>(extractor: &'a Extractor, columns: &[String]) -> Option<&'a str> {
+fn same_name<'a>(extractor: &'a Extractor, columns: &[String]) -> Option<&'a str> {
     extractor.field_names().iter().find(|f| columns.contains(f)).map(String::as_str)
 }
 
-pub(crate) fn name_taken(name: &str) -> RunError {
+fn name_taken(name: &str) -> RunError {
     RunError::Job {
         message: format!("extract.fields.{name}: the input has a column of that name"),
         hint: Some("name the field otherwise".into()),
@@ -302,11 +317,11 @@ pub(crate) fn encoder_spec(plan: &Plan, extractor: &Extractor) -> EncoderSpec {
     EncoderSpec { fields: extractor.field_names().to_vec(), meta: plan.output.meta.clone(), csv_safe: plan.output.csv_safe }
 }
 
-fn job(message: String) -> RunError {
+pub(crate) fn job(message: String) -> RunError {
     RunError::Job { message, hint: None }
 }
 
-fn compile(plan: &Plan) -> Result<Extractor, RunError> {
+pub(crate) fn compile(plan: &Plan) -> Result<Extractor, RunError> {
     Extractor::compile(&plan.extract, plan.crawl.as_ref(), plan.pages.as_ref())
         .map_err(|list| job(list.iter().map(|e| format!("{}: {}", e.key, e.message)).collect::<Vec<_>>().join("\n")))
 }
@@ -366,7 +381,7 @@ async fn open_store(
     }
 }
 
-fn open_failed(e: &OpenError) -> RunError {
+pub(crate) fn open_failed(e: &OpenError) -> RunError {
     let (message, hint) = (e.to_string(), e.hint().map(str::to_owned));
     match (e.exit_code(), e) {
         (73, OpenError::InUse { what, pid, since }) => RunError::InUse {
@@ -419,12 +434,12 @@ fn start_feeder(
 }
 
 /// Entries that were fetched to an end in earlier runs, for `max_pages`.
-fn fetched_before(opened: &Opened) -> u64 {
+pub(crate) fn fetched_before(account: &Account, by_reason: &BTreeMap<String, u64>) -> u64 {
     let unfetched: u64 = ["bad-input", "duplicate", "robots-disallowed", "blocked-address", "host-unreachable", "out-of-scope"]
         .iter()
-        .filter_map(|code| opened.by_reason.get(*code))
+        .filter_map(|code| by_reason.get(*code))
         .sum();
-    (opened.account.results + opened.account.skipped).saturating_sub(unfetched)
+    (account.results + account.skipped).saturating_sub(unfetched)
 }
 
 /// Commits what is settled and draws up the figures: of a run that failed those of its last commit, with what failed.

@@ -167,6 +167,9 @@ impl Dispatcher {
 
     pub(super) fn wait_for_scope(&mut self, id: u64, flight: Flight, what: Unjudged) {
         self.flights.insert(id, flight);
+        if let Unjudged::Page(parsed) = &what {
+            self.backlog.unjudged += parsed.weight();
+        }
         self.unjudged.push((id, what));
         if self.kit.scope.as_ref().is_none_or(|s| s.is_whole()) {
             self.judge();
@@ -187,6 +190,7 @@ impl Dispatcher {
     /// Judges what waited. Links may be many, so that is done elsewhere.
     fn judge(&mut self) {
         let now = self.clock.now();
+        self.backlog.unjudged = 0;
         let mut pages = Vec::new();
         for (id, what) in std::mem::take(&mut self.unjudged) {
             match (what, self.flights.get(&id).map(|f| &f.item)) {
@@ -219,6 +223,7 @@ impl Dispatcher {
 
     /// The run ends before the scope is known: what waited for it is pending.
     pub(super) fn let_go_of_unjudged(&mut self) {
+        self.backlog.unjudged = 0;
         for (id, _) in self.unjudged.drain(..) {
             self.flights.remove(&id);
         }

@@ -522,6 +522,7 @@ impl Dispatcher {
                 return;
             }
         };
+        self.backlog.gathered += parsed.weight();
         for (code, message) in parsed.warnings {
             self.events.warn(code, || message);
         }

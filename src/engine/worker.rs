@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 use tokio::sync::mpsc::Sender;
@@ -161,6 +162,7 @@ impl Shop {
                         return;
                     }
                 }
+                self.kit.bodies.fetch_add(task.answer.body.len(), Ordering::Relaxed);
                 // `Fetched` has to arrive before `Parsed`.
                 if self.to.send(Landing::Fetched(flight, facts)).await.is_err() {
                     return;

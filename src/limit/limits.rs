@@ -32,7 +32,7 @@ pub struct Verdict {
 }
 
 /// What a key waits for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Why {
     /// Nothing.
     Free,
@@ -117,6 +117,11 @@ impl Limit {
     /// Requests a second that the windows allow for long.
     pub(super) fn ceiling(&self) -> Option<f64> {
         self.ceiling
+    }
+
+    /// How many of one key may be under way.
+    pub(super) fn concurrency(&self) -> Option<u32> {
+        self.concurrency
     }
 
     /// Whether something is counted of every key.
@@ -259,6 +264,11 @@ impl Limits {
     #[must_use]
     pub fn is_one(&self) -> bool {
         self.claims.is_one()
+    }
+
+    /// After this a request counts as arrived, answered or not.
+    pub(super) fn arrival(&self) -> Option<Duration> {
+        self.arrival
     }
 
     /// What a limit is called, where it is a `[[limit]]`.

@@ -19,6 +19,7 @@ mod quota;
 mod save;
 #[cfg(test)]
 mod sim;
+mod sustain;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
@@ -31,3 +32,4 @@ pub use hours::Hours;
 pub use limits::{LimitView, Limits, Permit, Verdict, Why};
 pub use quota::Told;
 pub use save::{SaveMark, SavedKey, SavedWindow, Unsaved};
+pub use sustain::Sustained;

@@ -299,7 +299,8 @@ fn of_several_tokens_the_share_that_is_left_tells() {
 
 #[test]
 fn limits_of_hosts_and_of_tables_come_back_each_with_its_own() {
-    let host = crate::model::plan::HostPlan { pattern: "*.slow".into(), rates: Some(vec![rate(3, 60_000)]), ..Default::default() };
+    let host =
+        crate::model::plan::HostPlan { pattern: "*.slow".into(), rates: Some(vec![rate(3, 60_000)]), burst: Some(1), ..Default::default() };
     let few = table("few", vec![rate(4, 60_000)], &["POST"], 1);
     let plan = LimitsPlan { more: vec![few], burst: Some(500), ..plan(&[rate(1000, 1000)], None) };
     let new = || {

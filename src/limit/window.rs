@@ -46,6 +46,11 @@ impl Guard {
         self.limit
     }
 
+    /// What instants are rounded up to.
+    pub(super) fn grain(&self) -> Duration {
+        Duration::from_nanos(self.grain)
+    }
+
     /// How long a settled request counts, without rounding.
     pub(super) fn hold(&self) -> Duration {
         Duration::from_nanos(self.hold)

@@ -112,21 +112,25 @@ impl Writer {
         if let Some(Taken::Cut(page, _)) = &taken {
             self.frontier.uncut(&self.conn, page, &body.key.0, next).map_err(&db)?;
         }
+        let packed = self.frontier.pack(&columns);
+        let entry =
+            NewEntry { row, url: &body.url, host: Some(host), via: None, seed: None, depth: 0, columns: packed.as_deref(), fate: 0 };
         if let Some(Taken::Entry(known)) = taken
             && !body.fetch_duplicates
         {
+            let taken_over = self.frontier.take_over(&self.conn, &known, &entry).map_err(&db)?;
             self.shorten(&known, None, 0)?;
+            if taken_over {
+                self.account.discovered -= 1;
+                return Ok(Offered::New(None));
+            }
             let differs = self.frontier.differs(&self.conn, known.entry, &columns).map_err(&db)?;
             let fate = self.count_skip(&Reason::Duplicate)?;
-            let entry = NewEntry { row, url: &body.url, host: Some(host), via: None, seed: None, depth: 0, columns: None, fate };
-            self.frontier.insert(&self.conn, &entry).map_err(&db)?;
+            self.frontier.insert(&self.conn, &NewEntry { columns: None, fate, ..entry }).map_err(&db)?;
             let message = format!("the same request as record {}", known.row);
             self.skip_record(row, &columns, &body.url, &Reason::Duplicate, &message, Some(known.row))?;
             return Ok(Offered::Known { first_row: known.row, differs });
         }
-        let packed = self.frontier.pack(&columns);
-        let entry =
-            NewEntry { row, url: &body.url, host: Some(host), via: None, seed: None, depth: 0, columns: packed.as_deref(), fate: 0 };
         let id = self.frontier.insert(&self.conn, &entry).map_err(&db)?;
         self.frontier.enqueue(&self.conn, id, host, 0).map_err(&db)?;
         if !hand {

@@ -5,7 +5,7 @@ use super::encode::{pack_columns, unpack_columns};
 use super::schema::{PENDING, SWEEP};
 use super::types::{HostId, HostLease, Lease, LeaseRequest, Leased, StoredRobots};
 use crate::clock::Wall;
-use crate::model::{Columns, EntryId, HostKey, LISTED};
+use crate::model::{Columns, EntryId, HostKey, LISTED, canonical, normalise};
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -214,6 +214,26 @@ impl Frontier {
     /// The number of the next entry.
     pub(super) fn next_entry(&self) -> i64 {
         self.next_entry
+    }
+
+    /// Makes a link that is pending, and that the engine does not hold, the seed that its address turns out to be; whether it
+    /// was one. Its depth is still the link's.
+    pub(super) fn take_over(&mut self, conn: &Connection, known: &Known, seed: &NewEntry<'_>) -> Result<bool> {
+        if !known.is_pending() || known.host != seed.host || self.leased.contains_key(&known.entry) {
+            return Ok(false);
+        }
+        let found: Option<String> = conn
+            .prepare_cached("SELECT url FROM entry WHERE id = ?1 AND via IS NOT NULL")?
+            .query_row([known.entry], |r| r.get(0))
+            .optional()?;
+        // The key may be that of a redirect's target, which is another address than the entry's own.
+        let same = |a: &str, b: &str| matches!((normalise(a), normalise(b)), (Ok(a), Ok(b)) if canonical(&a) == canonical(&b));
+        if !found.is_some_and(|url| same(&url, seed.url)) {
+            return Ok(false);
+        }
+        conn.prepare_cached("UPDATE entry SET row = ?2, url = ?3, via = NULL, seed = NULL, columns = ?4 WHERE id = ?1")?
+            .execute(params![known.entry, seed.row.cast_signed(), seed.url, seed.columns])?;
+        Ok(true)
     }
 
     /// Moves a pending entry up in its host's order, where it is leased in what memory keeps of it too.

@@ -24,6 +24,7 @@
 
 mod apply;
 mod aside;
+pub mod backlog;
 mod cut;
 pub mod encode;
 mod error;

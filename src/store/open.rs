@@ -239,7 +239,7 @@ fn read(conn: &Connection, opened: &mut Opened) -> rusqlite::Result<Stored> {
     Ok(stored)
 }
 
-fn compare(was: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Result<(), OpenError> {
+pub(super) fn compare(was: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Result<(), OpenError> {
     let Some(key) = was.keys().chain(now.keys()).find(|k| was.get(*k) != now.get(*k)) else { return Ok(()) };
     let text = |side: &BTreeMap<String, String>| side.get(key).map_or_else(|| "not set".to_owned(), |v| shorten(v));
     Err(OpenError::Frozen { key: key.clone(), was: text(was), now: text(now) })

@@ -50,7 +50,7 @@ pub struct SinkView {
 }
 
 /// Opens the state for reading. Readers are to be short: a long one stops checkpoints.
-fn reader(dir: &Path) -> Result<Option<(Connection, PathBuf)>, OpenError> {
+pub(super) fn reader(dir: &Path) -> Result<Option<(Connection, PathBuf)>, OpenError> {
     let path = dir.join("state.db");
     if !path.exists() {
         return Ok(None);

@@ -17,7 +17,7 @@ fn wrong_flags_end_with_2_and_help_with_0() {
         Gleaner::new(args).expect(2);
     }
     let help = Gleaner::new(["--help"]).expect(0);
-    for command in ["run", "fetch", "crawl", "check", "status", "schema", "demo"] {
+    for command in ["run", "fetch", "crawl", "check", "status", "budget", "schema", "demo"] {
         assert!(help.out.contains(command), "{command}");
     }
     Gleaner::new(["--version"]).expect(0);

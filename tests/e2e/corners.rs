@@ -185,3 +185,46 @@ fn results_that_are_removed_under_a_run_end_it_and_put_back_they_go_on() {
     job.run().expect(0);
     job.exactly_once(800);
 }
+
+/// How many requests come until none came for a while.
+fn arrivals_at_rest(origin: &Origin) -> usize {
+    let (mut seen, mut since) = (0, Instant::now());
+    let end = Instant::now() + ms(40_000);
+    while (seen == 0 || since.elapsed() < ms(1500)) && Instant::now() < end {
+        if origin.arrivals() > seen {
+            (seen, since) = (origin.arrivals(), Instant::now());
+        }
+        std::thread::sleep(ms(10));
+    }
+    seen
+}
+
+#[test]
+fn large_rows_that_nobody_takes_stop_new_requests() {
+    let big = serde_json::json!({ "x": "y".repeat(1 << 20) });
+    let origin = Origin::start(move |_| Reply::json(&big));
+    let job = Job::over((0..200).map(|i| origin.url(&format!("/{i}"))))
+        .set("output.results", "\"-\"")
+        .set("extract.fields", r#"{ x = "json:.x" }"#)
+        .set("limits.workers", "4");
+    let pipe = job.path("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    let _nobody_reads = std::fs::OpenOptions::new().read(true).write(true).open(&pipe).unwrap();
+    let live = job.run().shell(&format!("exec > {}", pipe.display())).spawn();
+    let asked = arrivals_at_rest(&origin);
+    let run = live.kill9();
+    assert!((60..100).contains(&asked), "{asked} pages of 1 MiB: {}", run.err);
+}
+
+#[test]
+fn large_bodies_that_wait_for_extraction_stop_new_requests() {
+    let big = serde_json::json!({ "x": "y".repeat(4 << 20) });
+    let origin = Origin::start(move |_| Reply::json(&big));
+    let job = Job::over((0..100).map(|i| origin.url(&format!("/{i}"))))
+        .set("extract.fields", r#"{ x = "json:last(range(1000000000))" }"#)
+        .set("limits.per_host", "4");
+    let live = job.run().spawn();
+    let asked = arrivals_at_rest(&origin);
+    let run = live.kill9();
+    assert!((16..32).contains(&asked), "{asked} bodies of 4 MiB: {}", run.err);
+}

@@ -20,6 +20,7 @@
 
 mod support;
 
+mod budgets;
 mod commands;
 mod corners;
 mod crash;

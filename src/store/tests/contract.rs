@@ -383,6 +383,56 @@ async fn small_things_ride_along_and_come_back() {
 }
 
 #[tokio::test]
+async fn a_link_that_turns_out_to_be_a_seed_is_the_seed_as_long_as_nobody_holds_it() {
+    let bed = Bed::jsonl();
+    let (store, _) = bed.open();
+    let encoder = columns(&store).await;
+    store.offer(vec![seed(1, "http://h/")], None).await.unwrap();
+    let root = lease_all(&store).await.remove(0);
+    let discovered = ["http://h/a", "http://i/held", "http://h/c"].map(|u| link(root.entry, 1, u)).into();
+    store.settle(vec![Settle::Result { entry: root.entry, rows: rows_of(&encoder, &root, &["t"]), discovered }]).await.unwrap();
+    let i = store.lease(want(9, 0)).await.unwrap().hosts.into_iter().find(|h| h.key.as_str() == "http://i").unwrap().id;
+    let held = lease_host(&store, i).await.remove(0);
+    let offers = vec![seed(2, "HTTP://H/a"), seed(3, "http://i/held"), seed(4, "http://h/c"), seed(5, "http://h/c")];
+    let offered = store.offer(offers, mark("5", true)).await.unwrap();
+    let fates: Vec<Option<u64>> = offered
+        .iter()
+        .map(|o| match o {
+            Offered::New(_) => None,
+            Offered::Known { first_row, .. } => Some(*first_row),
+            o => panic!("{o:?}"),
+        })
+        .collect();
+    assert_eq!(fates, [None, Some(1), None, Some(4)]);
+    let mut leases = lease_all(&store).await;
+    leases.sort_by_key(|l| l.row);
+    let told: Vec<_> = leases.iter().map(|l| (l.row, l.url.as_str(), l.depth, l.via.as_deref(), l.columns["id"].as_u64())).collect();
+    assert_eq!(told, [(2, "HTTP://H/a", 0, None, Some(2)), (4, "http://h/c", 0, None, Some(4))]);
+    leases.push(held);
+    store.settle(leases.iter().map(|l| result(&encoder, l)).collect()).await.unwrap();
+    let account = store.close(Some(0)).await.unwrap();
+    assert_eq!(account.to_string(), "inputs 5 + discovered 1 = 4 results + 2 skipped + 0 pending");
+    bed.verified();
+}
+
+#[tokio::test]
+async fn a_seed_does_not_take_over_what_only_redirects_to_it() {
+    let bed = Bed::jsonl();
+    let (store, _) = bed.open();
+    let encoder = columns(&store).await;
+    store.offer(vec![seed(1, "http://h/")], None).await.unwrap();
+    let root = lease_all(&store).await.remove(0);
+    let discovered = vec![link(root.entry, 1, "http://h/moved")];
+    store.settle(vec![Settle::Result { entry: root.entry, rows: rows_of(&encoder, &root, &["t"]), discovered }]).await.unwrap();
+    let moved = lease_all(&store).await.remove(0);
+    assert_eq!(store.claim(url_offer("http://h/target").key, moved.entry).await.unwrap(), Claim::Yours);
+    store.settle(vec![Settle::Release { entry: moved.entry }]).await.unwrap();
+    let offered = store.offer(vec![seed(2, "http://h/target")], None).await.unwrap();
+    assert!(matches!(offered[0], Offered::Known { first_row: 1, .. }));
+    assert_eq!(lease_all(&store).await[0].url, "http://h/moved");
+}
+
+#[tokio::test]
 async fn a_second_key_belongs_to_one_entry() {
     let bed = Bed::jsonl();
     let (store, _) = bed.open();
