@@ -139,6 +139,8 @@ pub(crate) struct Dispatcher {
     pub unjudged: Vec<(u64, Unjudged)>,
     pub backlog: Backlog,
     pub last_snapshot: Moment,
+    /// Until when idle workers are booked.
+    pub idle_booked: Moment,
     pub drops: u32,
     /// When this machine was last short of something.
     pub shortage: Option<Moment>,
@@ -507,6 +509,7 @@ impl Dispatcher {
                 self.events.warn("internal", || "an attempt failed in a way that it should not".into());
             }
         }
+        self.book_idle(now);
         self.recover(now);
         if let Some(purse) = &mut self.purse {
             purse.tidy(now);
@@ -560,6 +563,7 @@ impl Dispatcher {
         hosts.sort_by_key(|h| Reverse(h.wait_ms));
         hosts.truncate(20);
         snapshot.hosts = hosts;
+        snapshot.limits = self.limits_shown(now);
         snapshot
     }
 
@@ -580,7 +584,12 @@ impl Dispatcher {
         self.store.account()
     }
 
-    fn cause(&self, slot: Slot, now: Moment) -> String {
+    /// Whether answers that are not extracted yet keep attempts from starting.
+    pub(super) fn answers_wait(&self) -> bool {
+        self.parsing >= 2 * self.most.max(16) || self.kit.bodies.load(Ordering::Relaxed) >= BACKLOG
+    }
+
+    pub(super) fn cause(&self, slot: Slot, now: Moment) -> String {
         if self.hosts.get(&slot).is_some_and(|h| self.limits.held_until(&h.claims, now).is_some()) {
             return "hold".into();
         }

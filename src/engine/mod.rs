@@ -21,6 +21,7 @@ mod robots;
 mod run;
 mod scope;
 mod settle;
+mod shown;
 mod tally;
 mod turns;
 mod work;

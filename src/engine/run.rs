@@ -176,6 +176,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         unjudged: Vec::new(),
         backlog: Backlog::default(),
         last_snapshot: Moment::ZERO,
+        idle_booked: clock.now(),
         drops: 0,
         shortage: None,
         short_since: None,
@@ -220,6 +221,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     if let Some(purse) = &mut dispatcher.purse {
         purse.close();
     }
+    dispatcher.book_idle(clock.now());
     let snapshot = Snapshot { in_flight: 0, waiting: None, eta_s: None, ..dispatcher.snapshot(clock.now()) };
     // What `status` tells of the run from now on; it rides on the last commit.
     let _ = store.snapshot(serde_json::to_string(&snapshot).unwrap_or_default()).await;
@@ -525,6 +527,7 @@ fn stats(d: &Dispatcher, finish: String, account: Account, by_reason: BTreeMap<S
         bytes: d.tally.bytes,
         elapsed_s: d.clock.now().since(Moment::ZERO).as_secs_f64(),
         waited_s: d.tally.waited_s(d.clock.now()),
+        workers_s: d.tally.workers_s(d.shop.most, d.clock.now().since(Moment::ZERO)),
         finish,
     }
 }
