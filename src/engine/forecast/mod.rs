@@ -34,6 +34,8 @@ use tokio::sync::mpsc;
 
 /// Addresses of which repeats are told exactly.
 const EXACT: usize = 2_000_000;
+/// Requests that are sent in virtual time at most.
+const SIMULATE: u64 = 300_000;
 /// Shorter answers are taken for this.
 const LEAST_ANSWER: Duration = Duration::from_millis(1);
 
@@ -70,6 +72,7 @@ pub fn forecast(plan: Plan, answer: Duration) -> Result<Forecast, RunError> {
         hosts: &plan.hosts,
         workers,
         answer: answer.max(LEAST_ANSWER),
+        simulate: SIMULATE,
         start: now,
         holds: state.as_ref().map_or(&[][..], |s| &s.backlog.holds),
         hours: plan.limits.hours.as_ref().map(Hours::new),

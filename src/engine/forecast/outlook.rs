@@ -1,6 +1,6 @@
 //! The forecast itself: counts and limits in, times out. A decider: no I/O, and the time is told.
 //!
-//! The first requests, 300,000 at most, are sent in virtual time by the run's own [`crate::limit::Limits`] and
+//! The first requests, some hundred thousand, are sent in virtual time by the run's own [`crate::limit::Limits`] and
 //! [`crate::schedule::Schedule`] ([`super::virtual_run`]); what is left then goes on at the rates that last
 //! ([`super::steady`]).
 
@@ -27,6 +27,8 @@ pub(super) struct Scenario<'a> {
     pub(super) workers: usize,
     /// Every answer takes this long.
     pub(super) answer: Duration,
+    /// Requests that are sent in virtual time at most.
+    pub(super) simulate: u64,
     pub(super) start: Wall,
     /// As the state has them.
     pub(super) holds: &'a [(String, Wall)],
@@ -217,7 +219,8 @@ pub(super) fn outlook(load: &Load, scenario: &Scenario<'_>) -> Outlook {
         outlook.requests = sent + whole(steady.by(work));
         outlook.first_minute += by(60);
         outlook.first_hour += by(3600);
-        outlook.lasts = (end + scenario.answer).min(CENTURY);
+        // A run that time ends does not wait for answers.
+        outlook.lasts = if ended == Some(Ended::Time) { end } else { end + scenario.answer }.min(CENTURY);
         outlook.ended = ended;
         for (cause, n, time) in steady.parts(work) {
             causes.add(Some(cause), n, at, calendar.spend(at, time));

@@ -10,8 +10,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Requests that are sent at most.
-const MOST: u64 = 300_000;
 /// Times that a limit is asked at most: very many hosts under one limit are asked for nothing again and again.
 const ASKS: u64 = 1_500_000;
 /// Not zero, which is no instant to some.
@@ -140,7 +138,7 @@ impl<'a> VirtualRun<'a> {
     pub(super) fn go(&mut self) {
         loop {
             self.land();
-            if self.left() == 0 || self.ended().is_some() || self.sent() >= MOST || self.asks >= ASKS {
+            if self.left() == 0 || self.ended().is_some() || self.sent() >= self.scenario.simulate || self.asks >= ASKS {
                 return;
             }
             let wake = self.send();
@@ -154,7 +152,7 @@ impl<'a> VirtualRun<'a> {
 
     /// Sends what may be sent now; gives when more may be.
     fn send(&mut self) -> Moment {
-        while self.left() > 0 && self.ended().is_none() && self.sent() < MOST && self.asks < ASKS {
+        while self.left() > 0 && self.ended().is_none() && self.sent() < self.scenario.simulate && self.asks < ASKS {
             if self.landings.len() >= self.scenario.workers {
                 self.full = true;
                 return Moment::FAR;
@@ -209,7 +207,7 @@ impl<'a> VirtualRun<'a> {
     fn went(&mut self, admitted: Admitted) {
         let Admitted { server, class, permit, claims } = admitted;
         let (now, after) = (self.now, self.now.since(START));
-        let cause = self.cause(server);
+        let cause = self.cause(server, &claims);
         self.causes.add(cause, 1.0, after, after);
         self.last = now;
         self.minute += u64::from(after < Duration::from_secs(60));
@@ -235,8 +233,8 @@ impl<'a> VirtualRun<'a> {
         self.landings.push_back(Landing { at: now + self.scenario.answer, sent: now, server, robots: class.is_none(), permit, claims });
     }
 
-    /// What the request waited for last.
-    fn cause(&mut self, server: usize) -> Option<Cause> {
+    /// What the request waited for last, and goes by these claims.
+    fn cause(&self, server: usize, claims: &[Claim]) -> Option<Cause> {
         let (now, of) = (self.now, &self.load.servers[server]);
         let live = &self.live[server];
         let since = live.started.unwrap_or(START);
@@ -265,7 +263,14 @@ impl<'a> VirtualRun<'a> {
         if let Some(at) = self.freed {
             later(at, Cause::all(By::Workers(self.scenario.workers)));
         }
-        best.map(|(_, cause)| cause)
+        let mut cause = best?.1;
+        // Of several tokens the one that went is not the first that was asked.
+        if let By::Rate(limit, _) | By::Concurrency(limit, _) = cause.by
+            && let Some(claim) = claims.iter().find(|c| c.limit == limit)
+        {
+            cause.key = Some(Arc::clone(&claim.key));
+        }
+        Some(cause)
     }
 
     /// Answers that are in by now.
