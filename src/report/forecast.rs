@@ -1,7 +1,7 @@
 //! `plan`: what a run would do, for people.
 
 use crate::clock::Wall;
-use crate::engine::forecast::{Binds, Forecast, Held, Hosts, QuotaUse};
+use crate::engine::forecast::{Binds, Forecast, Held, Hold, Hosts, QuotaUse, Spent};
 use crate::events::thousands;
 use crate::model::{Rate, printable, show_duration};
 use crate::report::text::{count, show_seconds, table};
@@ -34,6 +34,7 @@ pub fn forecast_text(f: &Forecast, again: &str) -> String {
             section("finish", finish(f, &zone));
             section("held by", f.held.iter().map(held).chain(free(f)).collect());
             section("quota", f.quotas.iter().map(|q| quota(q, f)).chain(reserve(f)).collect());
+            section("spent", f.spent.iter().map(spent).collect());
             section("hours", f.assumed.hours.iter().map(|h| format!("requests are sent {h} only")).collect());
         }
         section("holds", f.holds.iter().map(|h| hold(h, f.start, &zone)).collect());
@@ -60,9 +61,6 @@ fn state(f: &Forecast) -> Vec<String> {
     } else {
         lines.push("counted is what is pending and what was not read yet".to_owned());
     }
-    if s.running {
-        lines.push("what the run that is on has spent of its limits is not known here".to_owned());
-    }
     lines
 }
 
@@ -77,7 +75,7 @@ fn input(f: &Forecast) -> Vec<String> {
         lines.push(format!("{file}{} {read}", count(i.records, "record", "records")));
     }
     if i.bad > 0 {
-        lines.push(format!("{} no address to ask for (bad-input)", count(i.bad, "is", "are").replacen("is", "record is", 1).replacen("are", "records are", 1)));
+        lines.push(format!("{} left out (bad-input)", count(i.bad, "record without an address is", "records without an address are")));
         lines.extend(i.first_bad.iter().map(|m| format!("the first: {}", printable(m))));
     }
     if i.repeated > 0 {
@@ -107,12 +105,9 @@ fn requests(f: &Forecast) -> Vec<String> {
             _ => "pages are turned, and nobody knows yet how many there are".to_owned(),
         });
     }
-    if let Some(g) = &f.growth {
-        if let (Some(most), Some(cap)) = (g.at_most, g.cap) {
-            let key = if cap == "max_pages" { "[crawl] max_pages" } else { "[pages] stop" };
-            let full = if cap == "max_pages" { "" } else { ", where pages are full" };
-            lines.push(format!("at most {} by {key}{full}", thousands(most)));
-        }
+    if let Some((most, cap)) = f.growth.as_ref().and_then(|g| g.at_most.zip(g.cap)) {
+        let bound = if cap == "pages.stop" { "[pages] stop, where pages are full" } else { key_of(cap) };
+        lines.push(format!("at most {} by {bound}", thousands(most)));
     }
     lines
 }
@@ -134,7 +129,11 @@ fn hosts(h: &Hosts) -> Vec<String> {
 fn first(f: &Forecast) -> String {
     let t = &f.time;
     if t.first_hour >= t.requests {
-        if t.first_minute >= t.requests { "all in the first minute".to_owned() } else { format!("{} in the first minute, all in the first hour", thousands(t.first_minute)) }
+        if t.first_minute >= t.requests {
+            "all in the first minute".to_owned()
+        } else {
+            format!("{} in the first minute, all in the first hour", thousands(t.first_minute))
+        }
     } else {
         format!("{} in the first minute, {} in the first hour", thousands(t.first_minute), thousands(t.first_hour))
     }
@@ -144,14 +143,18 @@ fn finish(f: &Forecast, zone: &TimeZone) -> Vec<String> {
     let t = &f.time;
     let answer = show_duration(Duration::from_millis(f.assumed.answer_ms));
     let when = |seconds: f64, at: Wall| {
-        if seconds > YEARS { "not within a hundred years".to_owned() } else { format!("in about {}, {}", show_seconds(seconds), clock(at, f.start, zone)) }
+        if seconds > YEARS {
+            "not within a hundred years".to_owned()
+        } else {
+            format!("in about {}, {}", show_seconds(seconds), clock(at, f.start, zone))
+        }
     };
     let mut lines = vec![format!("{}, if every answer takes {answer}", when(t.lasts_s, t.finish))];
     if t.simulated < t.requests {
         lines.push(format!("the first {} requests were run in virtual time, the others go on at that pace", thousands(t.simulated)));
     }
     if t.ends != "done" {
-        let key = if t.ends == "max_pages" { "[crawl] max_pages".to_owned() } else { format!("[stop] {}", t.ends) };
+        let key = key_of(t.ends);
         lines.push(format!("{key} ends the run then, after {}", count(t.requests, "request", "requests")));
     }
     if let Some(g) = &f.growth {
@@ -161,6 +164,16 @@ fn finish(f: &Forecast, zone: &TimeZone) -> Vec<String> {
         }
     }
     lines
+}
+
+/// A cap as the job file has it.
+fn key_of(cap: &str) -> &'static str {
+    match cap {
+        "max_pages" => "[crawl] max_pages",
+        "requests" => "[stop] requests",
+        "results" => "[stop] results",
+        _ => "[stop] time",
+    }
 }
 
 fn held(h: &Held) -> String {
@@ -181,7 +194,11 @@ fn held(h: &Held) -> String {
         (Some(key), n) => format!(" at {} keys, most at {}", thousands(n), printable(key)),
         (None, _) => String::new(),
     };
-    let span = if h.until_s - h.from_s < 1.0 { String::new() } else { format!(", from {} to {}", show_seconds(h.from_s), show_seconds(h.until_s)) };
+    let span = if h.until_s - h.from_s < 1.0 {
+        String::new()
+    } else {
+        format!(", from {} to {}", show_seconds(h.from_s), show_seconds(h.until_s))
+    };
     format!("{what}{whose}: {}{span}", count(h.requests, "request", "requests"))
 }
 
@@ -202,11 +219,16 @@ fn quota(q: &QuotaUse, f: &Forecast) -> String {
     line
 }
 
+fn spent(s: &Spent) -> String {
+    let name = s.limit.as_ref().map(|n| format!("{} ", printable(n))).unwrap_or_default();
+    format!("{} of {name}{} at {} already", thousands(u64::from(s.spent)), rate(s.count, s.per_s), printable(&s.key))
+}
+
 fn reserve(f: &Forecast) -> Option<String> {
     f.assumed.reserve.map(|r| format!("{} of each quota is left for others (reserve)", percent(r)))
 }
 
-fn hold(h: &crate::engine::forecast::Hold, now: Wall, zone: &TimeZone) -> String {
+fn hold(h: &Hold, now: Wall, zone: &TimeZone) -> String {
     let limit = h.limit.as_ref().map(|l| format!("{} of ", printable(l))).unwrap_or_default();
     let beyond = if h.beyond_max_wait { "; longer than max_wait: where nothing else is left the run ends with 75" } else { "" };
     format!("{limit}{}: nothing before {}{beyond}", printable(&h.key), clock(h.until, now, zone))

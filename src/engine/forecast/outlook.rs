@@ -7,8 +7,8 @@
 use super::load::Load;
 use super::steady::Steady;
 use super::virtual_run::VirtualRun;
-use crate::clock::Wall;
-use crate::limit::{Hours, LimitId, Limits, Verdict, Why};
+use crate::clock::{Moment, Wall};
+use crate::limit::{Hours, LimitId, Limits, SavedKey, Unsaved, Verdict, Why};
 use crate::model::Rate;
 use crate::model::plan::{HostPlan, LimitsPlan};
 use std::collections::HashMap;
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Nothing is foretold beyond this.
-pub(super) const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(super) const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// Under what a load is sent.
 #[derive(Clone, Debug)]
@@ -32,8 +32,28 @@ pub(super) struct Scenario<'a> {
     pub(super) start: Wall,
     /// As the state has them.
     pub(super) holds: &'a [(String, Wall)],
+    /// What earlier runs, or one that is on, have counted: rows with their age, and what is in none.
+    pub(super) counted: &'a [(SavedKey, Duration)],
+    pub(super) unsaved: Option<&'a Unsaved>,
     pub(super) hours: Option<Hours>,
     pub(super) caps: Caps,
+}
+
+impl Scenario<'_> {
+    /// The limits as they stand at the start, which is `now`.
+    pub(super) fn limits_at(&self, now: Moment) -> Limits {
+        let mut limits = Limits::new(self.limits, self.hosts);
+        if let Some(unsaved) = self.unsaved {
+            limits.assume_unsaved(now, unsaved.clone());
+        }
+        for (row, down) in self.counted {
+            limits.restore(row, *down, now);
+        }
+        for (key, until) in self.holds {
+            limits.restore_hold(key, now + self.start.until(*until));
+        }
+        limits
+    }
 }
 
 /// What ends a run before its load is sent.
@@ -270,7 +290,8 @@ impl Calendar<'_> {
             if let Some(wait) = hours.opens_in(now) {
                 at += wait;
             } else {
-                let open = hours.closes_in(now).unwrap_or(to - at).min(to - at);
+                let left = to.saturating_sub(at);
+                let open = hours.closes_in(now).unwrap_or(left).min(left);
                 at += open;
                 work += open;
             }

@@ -50,6 +50,8 @@ fn scenario(plan: &LimitsPlan) -> Scenario<'_> {
         simulate: 30_000,
         start: Wall(1_800_000_000_000),
         holds: &[],
+        counted: &[],
+        unsaved: None,
         hours: None,
         caps: Caps::default(),
     }
@@ -130,7 +132,7 @@ fn robots_txt_goes_first_and_counts() {
     let o = outlook(&load, &scenario(&plan));
     // robots.txt at 0, then 0.5 (paced); the window of two holds the next ones: 1.201 and 1.701; the last answer 200 ms later.
     assert_eq!((o.requests, o.free), (4, 1));
-    assert_eq!(o.lasts, Duration::from_micros(1_901_000), "{o:?}");
+    assert_eq!(o.lasts, Duration::from_millis(1901), "{o:?}");
     let fast = limits(&[]);
     let mut free = self::load(&fast, 3);
     free.servers[0].robots = 1;

@@ -3,7 +3,7 @@
 use super::count;
 use super::load::Load;
 use super::outlook::{self, By, Ended, Outlook, Scenario};
-use crate::clock::Wall;
+use crate::clock::{Moment, Wall};
 use crate::engine::run::fetched_before;
 use crate::limit::{LimitId, Limits};
 use crate::model::Rate;
@@ -46,6 +46,8 @@ pub struct Forecast {
     pub growth: Option<Growth>,
     /// How much of each quota can be used.
     pub quotas: Vec<QuotaUse>,
+    /// What is spent of limits already, ten keys at most.
+    pub spent: Vec<Spent>,
     /// Holds that stand from an earlier run.
     pub holds: Vec<Hold>,
 }
@@ -259,6 +261,21 @@ pub struct QuotaUse {
     pub with_arrival_1s: Option<f64>,
 }
 
+/// What is spent of one window.
+#[derive(Clone, Debug, Serialize)]
+pub struct Spent {
+    /// Of this `[[limit]]`.
+    pub limit: Option<String>,
+    /// Whose.
+    pub key: String,
+    /// Requests…
+    pub count: u32,
+    /// …in so many seconds.
+    pub per_s: f64,
+    /// What still counts of earlier runs, or of the one that is on.
+    pub spent: u32,
+}
+
 /// A hold of an earlier run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Hold {
@@ -327,6 +344,7 @@ pub(super) fn tell(plan: &Plan, known: Known<'_>, mut scenario: Scenario<'_>) ->
         quotas: quotas(&load, limits, &scenario),
         hosts: shown(hosts),
         assumed: assumed(plan, &scenario),
+        spent: spent(&scenario),
         holds: state.map_or(&[][..], |s| &s.holds).iter().map(|(key, until)| hold(key, *until, plan, scenario.start)).collect(),
         state: state.map(|s| StateTold {
             results: s.account.results,
@@ -461,6 +479,20 @@ fn quotas(load: &Load, limits: &Limits, scenario: &Scenario<'_>) -> Vec<QuotaUse
         }
     }
     out
+}
+
+fn spent(scenario: &Scenario<'_>) -> Vec<Spent> {
+    let now = Moment(1);
+    let views = scenario.limits_at(now).views(SHOWN, now);
+    let windows = views.iter().flat_map(|view| view.windows.iter().map(move |(rate, n)| (view, *rate, *n)));
+    let spent = windows.filter(|(.., n)| *n > 0).map(|(view, rate, spent)| Spent {
+        limit: view.limit.clone(),
+        key: view.key.clone(),
+        count: rate.count,
+        per_s: rate.per.as_secs_f64(),
+        spent,
+    });
+    spent.take(SHOWN).collect()
 }
 
 fn hold(stored: &str, until: Wall, plan: &Plan, now: Wall) -> Hold {

@@ -34,7 +34,7 @@ pub(super) struct VirtualRun<'a> {
     hour: u64,
     causes: Causes,
     /// What the one key of a job waits for, until then.
-    job: Option<(Moment, Cause)>,
+    job: Option<Wait>,
     hours_opened: Option<Moment>,
     open_until: Moment,
     full: bool,
@@ -44,6 +44,9 @@ pub(super) struct VirtualRun<'a> {
     woken: Moment,
     blocked: bool,
 }
+
+/// Not before then, and why.
+type Wait = (Moment, Cause);
 
 /// A server under way.
 struct Live {
@@ -58,7 +61,7 @@ struct Live {
     /// When there was room again after `per_host` were under way.
     room: Option<Moment>,
     /// What it was told to wait for, until then.
-    refused: Option<(Moment, Cause)>,
+    refused: Option<Wait>,
 }
 
 struct Landing {
@@ -81,10 +84,7 @@ struct Admitted {
 
 impl<'a> VirtualRun<'a> {
     pub(super) fn new(load: &'a Load, scenario: &'a Scenario<'a>) -> Self {
-        let mut limits = Limits::new(scenario.limits, scenario.hosts);
-        for (key, until) in scenario.holds {
-            limits.restore_hold(key, START + scenario.start.until(*until));
-        }
+        let limits = scenario.limits_at(START);
         let mut schedule = Schedule::new(1, Duration::ZERO);
         let mut live = Vec::with_capacity(load.servers.len());
         for (i, server) in load.servers.iter().enumerate() {
@@ -210,8 +210,8 @@ impl<'a> VirtualRun<'a> {
         let cause = self.cause(server, &claims);
         self.causes.add(cause, 1.0, after, after);
         self.last = now;
-        self.minute += u64::from(after < Duration::from_secs(60));
-        self.hour += u64::from(after < Duration::from_secs(3600));
+        self.minute += u64::from(after < Duration::from_mins(1));
+        self.hour += u64::from(after < Duration::from_hours(1));
         let (live, of) = (&mut self.live[server], &self.load.servers[server]);
         live.started = Some(now);
         live.in_flight += 1;
@@ -239,7 +239,7 @@ impl<'a> VirtualRun<'a> {
         let live = &self.live[server];
         let since = live.started.unwrap_or(START);
         let waited = |at: Moment| at <= now && (at == now || at > since);
-        let told = |told: &Option<(Moment, Cause)>| {
+        let told = |told: &Option<Wait>| {
             told.clone().map(|(at, cause)| (if at == Moment::FAR { self.woken } else { at }, cause)).filter(|(at, _)| waited(*at))
         };
         let mut best = told(&live.refused);
@@ -391,14 +391,9 @@ impl Live {
 }
 
 /// Takes a permit of the token with most quota left, as a run does, or says what to wait for.
-fn admit(
-    limits: &mut Limits,
-    used: &mut [u64],
-    choices: &[Arc<[Claim]>],
-    now: Moment,
-) -> Result<(Permit, Arc<[Claim]>), (Moment, Cause)> {
+fn admit(limits: &mut Limits, used: &mut [u64], choices: &[Arc<[Claim]>], now: Moment) -> Result<(Permit, Arc<[Claim]>), Wait> {
     let mut best: Option<(f64, usize)> = None;
-    let mut first: Option<(Moment, Cause)> = None;
+    let mut first: Option<Wait> = None;
     for (token, claims) in choices.iter().enumerate() {
         let verdict = limits.next_at(claims, now);
         if verdict.at > now {
