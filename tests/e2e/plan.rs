@@ -152,7 +152,7 @@ fn a_hold_that_stands_is_told_and_a_finished_job_sends_nothing() {
     assert_eq!((&p["time"]["first_hour"], &p["held"][0]["by"]["kind"]), (&json!(0), &json!("hold")));
     assert!(p["time"]["lasts_s"].as_f64().unwrap() > 7000.0, "{p}");
     let text = plan(&job).expect(0).out;
-    assert!(text.contains("nothing before") && text.contains("75"), "{text}");
+    assert!(text.contains("nothing is sent before") && text.contains("75"), "{text}");
 
     let job = Job::over([origin.url("/a")]);
     job.run().expect(0);
@@ -199,4 +199,16 @@ fn a_list_may_come_from_a_pipe() {
     let job = Job::new().set("input.file", "\"-\"");
     let p = told(plan(&job).stdin("https://a.example/1\nhttps://a.example/2\n"));
     assert_eq!(p["requests"]["total"], json!(2));
+}
+
+#[test]
+fn what_is_told_comes_true() {
+    let origin = Origin::start(|_| Reply::ok("x").after(Duration::from_millis(100)));
+    for (key, value) in [("limits.rate", "\"10/second\""), ("limits.per_host", "2"), ("limits.delay", "\"60ms\"")] {
+        let job = Job::over((0..40).map(|i| origin.url(&format!("/{i}")))).set(key, value);
+        let told = told(plan(&job).args(["--answer", "100ms"]))["time"]["lasts_s"].as_f64().unwrap();
+        job.run().expect(0);
+        let took = job.stats()["elapsed_s"].as_f64().unwrap();
+        assert!(took > 0.9 * told && took < 1.5 * told + 1.0, "{key} = {value}: told {told} s, took {took} s");
+    }
 }

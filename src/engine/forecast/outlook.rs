@@ -250,11 +250,12 @@ pub(super) fn outlook(load: &Load, scenario: &Scenario<'_>) -> Outlook {
     outlook
 }
 
-/// How long `entries` more of the same kind take once the run is under way.
-pub(super) fn further(load: &Load, scenario: &Scenario<'_>, entries: u64, in_turn: bool) -> Duration {
+/// How long `entries` more of the same kind take once the run is under way, and what holds them.
+pub(super) fn further(load: &Load, scenario: &Scenario<'_>, entries: u64, in_turn: bool) -> (Duration, Option<Cause>) {
     let mut more = load.grown(entries, in_turn);
     more.servers.iter_mut().for_each(|s| s.robots = 0);
-    Steady::new(&more, &Limits::new(scenario.limits, scenario.hosts), scenario).lasts()
+    let steady = Steady::new(&more, &Limits::new(scenario.limits, scenario.hosts), scenario);
+    (steady.lasts(), steady.binds())
 }
 
 /// `hours`, counted from the start.

@@ -1,7 +1,7 @@
 //! The decider in exact numbers.
 
 use super::load::{Class, Load, Server};
-use super::outlook::{By, Caps, Ended, Held, Outlook, Scenario, further, outlook};
+use super::outlook::{By, Caps, Cause, Ended, Held, Outlook, Scenario, further, outlook};
 use crate::clock::Wall;
 use crate::limit::{About, Hours, Limits};
 use crate::model::plan::{self, LimitKeyKind, LimitPlan, LimitsPlan};
@@ -240,7 +240,7 @@ fn what_is_extrapolated_goes_on_as_what_was_run() {
         let plan = LimitsPlan { per_host, delay: delay_ms * MS, ..limits(rates) };
         let scenario = Scenario { answer: answer * MS, ..scenario(&plan) };
         let lasts = |n| outlook(&load(&plan, n), &scenario).lasts.as_secs_f64();
-        let (run, steady) = ((lasts(20_000) - lasts(10_000)) / 10.0, further(&load(&plan, 1), &scenario, 1000, false).as_secs_f64());
+        let (run, steady) = ((lasts(20_000) - lasts(10_000)) / 10.0, further(&load(&plan, 1), &scenario, 1000, false).0.as_secs_f64());
         assert!((run / steady - 1.0).abs() < 0.02, "{rates:?} {per_host} {delay_ms} {answer}: {run} s, reckoned {steady} s");
     }
 }
@@ -260,8 +260,10 @@ fn arrival_frees_permits_of_slow_answers_early() {
 fn the_pages_of_one_address_come_one_after_the_other() {
     let plan = limits(&[]);
     let one = load(&plan, 1);
-    assert_eq!(further(&one, &scenario(&plan), 1000, true), secs(200.0));
-    assert_eq!(further(&one, &scenario(&plan), 1000, false), secs(3.125));
+    let more = |in_turn| further(&one, &scenario(&plan), 1000, in_turn);
+    let by = |cause: Option<Cause>| cause.map(|c| c.by);
+    assert_eq!((more(true).0, by(more(true).1)), (secs(200.0), Some(By::PerHost(1))));
+    assert_eq!((more(false).0, by(more(false).1)), (secs(3.125), Some(By::PerHost(64))));
     let grown = Load { servers: vec![server(&plan, "a", &[("/", 3)], 0), server(&plan, "b", &[("/", 1)], 0)] }.grown(10, true);
     assert_eq!(grown.servers.iter().map(|s| (s.entries(), s.most)).collect::<Vec<_>>(), [(7, 3), (3, 1)]);
 }

@@ -232,6 +232,8 @@ pub enum Binds {
 pub struct Growth {
     /// How long a thousand requests more take.
     pub thousand_more_s: f64,
+    /// What holds those.
+    pub held_by: Option<Binds>,
     /// Requests where a cap of the job bounds them.
     pub at_most: Option<u64>,
     /// How long those take, if the hosts are the same.
@@ -313,7 +315,7 @@ pub(super) fn tell(plan: &Plan, known: Known<'_>, mut scenario: Scenario<'_>) ->
     let caps = Caps::of(plan, state);
     scenario.caps = outlook::Caps { entries: caps.entries.map(|(n, _)| n), requests: plan.stop.requests, time: plan.stop.time };
     let run = outlook::outlook(&load, &scenario);
-    let growth = growth(plan, &load, &scenario, &caps, &run);
+    let growth = growth(plan, &load, limits, &scenario, &caps, &run);
     let requests = Requests {
         total: load.entries() + load.robots(),
         addresses: load.entries(),
@@ -387,7 +389,7 @@ fn unknown(plan: &Plan) -> Vec<&'static str> {
     why
 }
 
-fn growth(plan: &Plan, load: &Load, scenario: &Scenario<'_>, caps: &Caps, run: &Outlook) -> Option<Growth> {
+fn growth(plan: &Plan, load: &Load, limits: &Limits, scenario: &Scenario<'_>, caps: &Caps, run: &Outlook) -> Option<Growth> {
     let entries = load.entries();
     if unknown(plan).is_empty() || entries == 0 || run.ended.is_some() {
         return None;
@@ -403,8 +405,10 @@ fn growth(plan: &Plan, load: &Load, scenario: &Scenario<'_>, caps: &Caps, run: &
         let grown = load.grown(most.max(entries), in_turn);
         (grown.entries() + grown.robots(), outlook::outlook(&grown, scenario).lasts, key)
     });
+    let (thousand, cause) = outlook::further(load, scenario, 1000, in_turn);
     Some(Growth {
-        thousand_more_s: outlook::further(load, scenario, 1000, in_turn).as_secs_f64(),
+        thousand_more_s: thousand.as_secs_f64(),
+        held_by: cause.map(|c| binds(c.by, limits)),
         at_most: at_most.map(|(n, ..)| n),
         at_most_lasts_s: at_most.map(|(_, lasts, _)| lasts.as_secs_f64()),
         at_most_finish: at_most.map(|(_, lasts, _)| scenario.start.plus(lasts)),
@@ -437,9 +441,9 @@ fn hours(hours: &Hours) -> String {
     format!("{}-{}{zone}", time(hours.from), time(hours.until))
 }
 
-fn held(held: &outlook::Held, limits: &Limits) -> Held {
+fn binds(by: By, limits: &Limits) -> Binds {
     let name = |limit: LimitId| limits.name(limit).map(str::to_owned);
-    let by = match held.by {
+    match by {
         By::Rate(limit, rate) => Binds::Rate { limit: name(limit), count: rate.count, per_s: rate.per.as_secs_f64() },
         By::Concurrency(limit, most) => Binds::Concurrency { limit: name(limit), most },
         By::Hold => Binds::Hold,
@@ -449,10 +453,13 @@ fn held(held: &outlook::Held, limits: &Limits) -> Held {
         By::Workers(most) => Binds::Workers { most },
         By::Robots => Binds::RobotsTxt,
         By::Hours => Binds::Hours,
-    };
+    }
+}
+
+fn held(held: &outlook::Held, limits: &Limits) -> Held {
     let key = held.key.as_ref().map(|key| key.split_once("://").map_or(&**key, |(_, rest)| rest).to_owned());
     let (from_s, until_s) = (held.from.as_secs_f64(), held.until.as_secs_f64());
-    Held { by, requests: held.requests, keys: held.keys, key, from_s, until_s }
+    Held { by: binds(held.by, limits), requests: held.requests, keys: held.keys, key, from_s, until_s }
 }
 
 /// Each limit that something of the load counts in.
