@@ -145,7 +145,7 @@ impl Cause {
             Why::Window(rate) | Why::Pace(rate) => By::Rate(limit, rate),
             Why::Concurrency(most) => By::Concurrency(limit, most),
             Why::Probe => By::Probe,
-            Why::Free | Why::Hold | Why::Save | Why::Quota | Why::Adapted => By::Hold,
+            Why::Free | Why::Hold | Why::Save | Why::Quota | Why::Adapted | Why::Budget => By::Hold,
         };
         Self::of(by, key)
     }

@@ -59,6 +59,7 @@ fn get(url: impl AsRef<str>) -> Request {
         fresh: false,
         identity: false,
         want: Want::Accepted,
+        stage: super::Stage::default(),
     }
 }
 
