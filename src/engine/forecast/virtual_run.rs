@@ -390,9 +390,6 @@ impl Live {
     }
 }
 
-/// A permit and what it counts in, or when to ask again and why.
-type Admission = Result<(Permit, Arc<[Claim]>), (Moment, Cause)>;
-
 /// Takes a permit of the token with most quota left, as a run does, or says what to wait for.
 fn admit(limits: &mut Limits, used: &mut [u64], choices: &[Arc<[Claim]>], now: Moment) -> Result<(Permit, Arc<[Claim]>), Wait> {
     let mut best: Option<(f64, usize)> = None;
