@@ -32,6 +32,7 @@ mod jobs;
 mod limits;
 mod network;
 mod pages;
+mod plan;
 mod redirects;
 mod resume;
 mod retry_table;
