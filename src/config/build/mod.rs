@@ -108,6 +108,7 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     request.idempotent |= retry.methods.contains(&request.method);
     let hosts = host::hosts(&mut b, job.host, &limits, &retry);
     let responses = response::responses(&mut b, job.response);
+    request.may_accept = response::may_accept(&responses);
     let network = limits::network(&mut b, job.network);
     let stop = limits::stop(&mut b, job.stop);
     let job_file = b.context.job_file.map(Path::to_path_buf);
