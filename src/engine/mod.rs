@@ -17,6 +17,7 @@ mod keep;
 mod keep_tests;
 mod request;
 mod robots;
+mod rules;
 mod run;
 mod scope;
 mod settle;

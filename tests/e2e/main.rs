@@ -33,6 +33,7 @@ mod limits;
 mod network;
 mod pages;
 mod redirects;
+mod responses;
 mod resume;
 mod retry_table;
 mod samples;
