@@ -414,26 +414,28 @@ fn restart_pages_is_trouble_after_three_restarts() {
 
 #[test]
 fn restart_pages_survives_a_kill_with_each_row_once() {
-    let killed_at = 9;
+    // On the first page that is asked for again, in the midst of those, and on the first that is new.
+    let killed_at = [5, 8, 11];
     let origin = Origin::start(move |r| {
         let reply = match cursor(r) {
             None => page_of(0, &format!("s{}", r.nth), 5),
             Some((s, n)) if s == "s1" && n >= 4 => Reply::status(410),
             Some((s, n)) => page_of(n, &s, 5),
         };
-        // In the midst of the pages that are asked for again, and of those after them.
-        if r.n == 7 || r.n == killed_at { reply.after(ms(1500)) } else { reply.after(ms(20)) }
+        reply.after(ms(if killed_at.contains(&r.n) { 2000 } else { 20 }))
     });
     let job = paged(&origin);
-    for arrivals in [8, killed_at + 1] {
+    for n in killed_at {
         let live = run(&job, EXPIRED).spawn();
-        assert!(origin.wait_for(arrivals, Duration::from_secs(20)));
-        std::thread::sleep(ms(600));
+        assert!(origin.wait_for(n + 1, Duration::from_secs(20)));
+        std::thread::sleep(ms(800));
         live.kill9();
     }
     run(&job, EXPIRED).expect(0);
     assert_eq!(ids(&job), (0..60).collect::<Vec<u64>>());
     assert_eq!(job.stats()["rows"].as_u64(), Some(60));
-    let firsts = origin.log().iter().filter(|r| cursor(r).is_none()).count();
-    assert_eq!(firsts, 2, "a place that was durable was begun again");
+    let asked = |cursor: &str| origin.log().iter().filter(|r| r.query("cursor").unwrap_or_default() == cursor).count();
+    // Each place was durable: what was asked for twice is what was killed.
+    assert_eq!(["", "s1-4", "s3-1", "s3-2", "s3-3", "s3-4", "s3-5"].map(asked), [3, 1, 1, 2, 1, 2, 1]);
+    assert_eq!(origin.arrivals(), 14);
 }
