@@ -1,8 +1,10 @@
 //! What a request counts in: limits, tokens, and resources that servers name.
 
+use crate::budget::{End, Grant};
 use crate::clock::Moment;
 use crate::engine::dispatcher::Dispatcher;
 use crate::engine::hosts::HostState;
+use crate::engine::purse::Purse;
 use crate::engine::request::Builder;
 use crate::engine::work::{Flight, Item};
 use crate::limit::{About, Claim, Limits, Permit, Told, Verdict, Why};
@@ -72,6 +74,7 @@ fn place(path: &str) -> &str {
 /// What a request was let go by.
 pub(super) struct Admitted {
     pub(super) permit: Permit,
+    pub(super) grant: Option<Grant>,
     pub(super) claims: Arc<[Claim]>,
     pub(super) token: Option<usize>,
 }
@@ -82,6 +85,9 @@ pub(super) struct Counter<'a> {
     pub(super) builder: &'a Builder,
     pub(super) tokens: &'a mut Tokens,
     pub(super) resources: &'a Resources,
+    pub(super) purse: Option<&'a mut Purse>,
+    /// How many more could be sent at once.
+    pub(super) room: usize,
 }
 
 impl Counter<'_> {
@@ -151,14 +157,32 @@ impl Counter<'_> {
     }
 
     fn take(&mut self, claims: Arc<[Claim]>, token: Option<usize>, now: Moment) -> Result<Admitted, (Verdict, Arc<[Claim]>)> {
-        match self.limits.take(&claims, now) {
-            Some(permit) => Ok(Admitted { permit, claims, token }),
-            None => Err((self.limits.next_at(&claims, now), claims)),
+        // What is spent of a budget is [limits] rate.
+        let mut purse = self.purse.as_deref_mut().zip(claims.first().filter(|c| c.limit == 0));
+        if let Some((purse, base)) = &mut purse {
+            let verdict = self.limits.next_at(&claims, now);
+            if verdict.at > now {
+                return Err((verdict, claims));
+            }
+            if let Err(empty) = purse.has(&base.key, self.room, now) {
+                let why = if empty.held { Why::Hold } else { Why::Budget };
+                return Err((Verdict { at: empty.at, why, claim: 0 }, claims));
+            }
         }
+        let Some(permit) = self.limits.take(&claims, now) else { return Err((self.limits.next_at(&claims, now), claims)) };
+        let grant = purse.and_then(|(purse, base)| purse.take(&base.key));
+        Ok(Admitted { permit, grant, claims, token })
     }
 }
 
 impl Dispatcher {
+    /// The budget hears what became of a request, as soon as it is known.
+    pub(super) fn spent(&mut self, flight: &mut Flight, end: End) {
+        if let (Some(purse), Some(grant)) = (&mut self.purse, flight.grant.take()) {
+            purse.ended(grant, end);
+        }
+    }
+
     /// An answer told what is left of quotas.
     pub(super) fn told_quotas(&mut self, flight: &Flight, quotas: &[Quota], now: Moment) {
         let path = flight.url.path();
@@ -199,5 +223,6 @@ pub(super) fn words(limits: &Limits, verdict: Verdict, claims: &[Claim]) -> Stri
         Why::Concurrency(most) => format!("{named}one of {most} at once at {key}"),
         Why::Quota => format!("{named}quota that {key} says is left"),
         Why::Adapted => format!("{named}rate learned from refusals at {key}"),
+        Why::Budget => format!("the budget of {key}, which other runs spend too"),
     }
 }

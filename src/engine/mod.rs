@@ -15,6 +15,7 @@ mod hosts;
 mod keep;
 #[cfg(test)]
 mod keep_tests;
+mod purse;
 mod request;
 mod robots;
 mod rules;

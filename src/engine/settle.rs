@@ -1,9 +1,11 @@
 //! What an attempt's end means for its entry, its host and its key; fates go to the store.
 
+use crate::budget::End;
 use crate::clock::{Clock, Moment, Wall, unit};
 use crate::engine::dispatcher::{Dispatcher, add_counts};
 use crate::engine::extraction::Parsed;
 use crate::engine::frontier::Reply;
+use crate::engine::purse::{Given, budget_failed};
 use crate::engine::request::Hop;
 use crate::engine::scope::Unjudged;
 use crate::engine::work::{Flight, Item, Work};
@@ -46,11 +48,16 @@ impl Dispatcher {
     pub(crate) fn land(&mut self, landing: Landing, now: Moment) {
         match landing {
             Landing::Headers(id, at) => {
-                if let Some(permit) = self.flights.get_mut(&id).and_then(|f| f.permit.as_mut()) {
+                let Some(flight) = self.flights.get_mut(&id) else { return };
+                if let Some(permit) = &mut flight.permit {
                     self.limits.arrived(permit, at);
-                    self.unblock();
                 }
+                if let (Some(purse), Some(grant)) = (&mut self.purse, flight.grant.take()) {
+                    purse.ended(grant, End::Arrived { ago: now - at });
+                }
+                self.unblock();
             }
+            Landing::Given(given) => self.given(given, now),
             Landing::Done(id, facts, parsed) => {
                 let Some(mut flight) = self.flights.remove(&id) else { return };
                 self.fetched(&mut flight, &facts, now);
@@ -130,10 +137,14 @@ impl Dispatcher {
             }
             self.unblock();
         }
+        let end = match facts.headers_at {
+            Some(at) => End::Arrived { ago: now - at },
+            None if facts.unsent => End::Unsent,
+            None => End::Lost,
+        };
+        self.spent(flight, end);
         if !facts.unsent {
-            self.tally.requests += 1;
-            let host = flight.url.host_str().unwrap_or_default();
-            self.tally.host(host, |h| h.requests += 1);
+            self.tally.sent(&flight.url);
         }
         self.tally.bytes += facts.wire_bytes;
         if !facts.quotas.is_empty() {
@@ -151,6 +162,20 @@ impl Dispatcher {
         if self.blocked {
             self.blocked = false;
             self.schedule.wake_blocked();
+        }
+    }
+
+    /// Grants came of a shared budget; those who waited for them go on.
+    fn given(&mut self, given: Given, now: Moment) {
+        match given {
+            Given::Grants(answers) => {
+                if let Some(purse) = &mut self.purse {
+                    purse.given(answers, now);
+                }
+                self.blocked = true;
+                self.unblock();
+            }
+            Given::Failed(e) => self.stop_after = Some(budget_failed(&e)),
         }
     }
 
@@ -360,6 +385,9 @@ impl Dispatcher {
                 status,
                 from,
             });
+        }
+        if let Some(purse) = self.purse.as_mut().filter(|_| claim.limit == 0) {
+            purse.hold(&claim.key, change.wait);
         }
         let (store, key, until) = (self.store.clone(), self.limits.stored_key(claim), self.calendar().plus(change.wait));
         self.replies.push(Box::pin(async move { Reply::Told(store.hold(&key, until).await) }));
@@ -629,6 +657,8 @@ impl Dispatcher {
         first_row: Option<u64>,
     ) {
         let status = status.or_else(|| work.tries.records.iter().rev().find_map(|r| r.status));
+        let of_page = self.page_of(work).map(|page| format!("page {page}: {message}"));
+        let message = of_page.as_deref().unwrap_or(message);
         let record = SkippedRecord {
             columns: &work.lease.columns,
             row: work.lease.row,
@@ -659,6 +689,12 @@ impl Dispatcher {
         let code = reason.code();
         self.settles.push(Settle::Skipped { entry: work.lease.entry, record: bytes, reason, state: Some(work.state()) });
         self.fate(&work.lease, work.refused_at.as_ref(), work.target.host_str().unwrap_or_default(), &code, 0, Some(message));
+    }
+
+    /// The masked address of the page that a paged entry stands at, where that is not its own.
+    fn page_of(&self, work: &Work) -> Option<String> {
+        let page = self.kit.extractor.pager()?.request(&work.target, work.page.as_ref()?).url;
+        (page != work.target).then(|| mask_url(page.as_str()))
     }
 
     /// A lease that gives no request.

@@ -1,8 +1,10 @@
 //! What is queued and what is in flight.
 
+use crate::budget::Grant;
 use crate::clock::{Moment, Wall};
 use crate::engine::request::Hop;
 use crate::extract::PageState;
+use crate::fetch::Stage;
 use crate::limit::{Claim, Permit};
 use crate::model::HostKey;
 use crate::retry::Tries;
@@ -100,9 +102,13 @@ pub(crate) struct Flight {
     /// The token of `[auth]` that signs it.
     pub token: Option<usize>,
     pub permit: Option<Permit>,
+    /// Of a budget that is shared with other runs.
+    pub grant: Option<Grant>,
     pub started: Moment,
     pub started_wall: Wall,
     pub url: Url,
+    /// How far it came.
+    pub stage: Stage,
     /// Off the wire; its answer is in extraction.
     pub landed: bool,
 }

@@ -3,6 +3,7 @@
 
 use crate::clock::{Clock, Moment, Wall};
 use crate::engine::extraction::{Kit, PARSE_TIME, Parsed, Task};
+use crate::engine::purse::Given;
 use crate::extract::{ByHead, ExtractFailure, Late, Page, PageState, Responses};
 use crate::fetch::{Fetcher, Request};
 use crate::input::InputError;
@@ -33,6 +34,8 @@ const AT_ONCE_TIME: Duration = Duration::from_millis(50);
 pub(crate) enum Landing {
     /// The final response headers are in: what limits count from.
     Headers(u64, Moment),
+    /// What a shared budget gave.
+    Given(Given),
     /// An accepted answer and what extraction made of it.
     Done(u64, Facts, Box<Result<Parsed, ExtractFailure>>),
     /// An accepted answer went to the extraction threads; `Parsed` follows.

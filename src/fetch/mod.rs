@@ -28,6 +28,7 @@ mod trip;
 pub use fetcher::Fetcher;
 pub use policy::{Policy, is_private};
 pub use proxy::ProxyRest;
+pub use trip::Stage;
 
 use url::Url;
 
@@ -50,6 +51,8 @@ pub struct Request {
     pub identity: bool,
     /// How much of the body is wanted.
     pub want: Want,
+    /// Told how far it comes.
+    pub stage: Stage,
 }
 
 /// How much of a body is wanted.
@@ -68,7 +71,7 @@ pub enum SetupError {
     #[error("{0}")]
     Proxy(String),
     /// `tls.ca_file`.
-    #[error("ca_file {0}")]
+    #[error("ca_file: {0}")]
     CaFile(String),
     /// TLS itself.
     #[error("tls: {0}")]

@@ -52,6 +52,8 @@ pub enum Why {
     Quota,
     /// The key learned a lower rate from refusals.
     Adapted,
+    /// A budget that is shared with other runs has nothing left, or its answer is awaited. [`Limits`] never says so.
+    Budget,
 }
 
 /// The right to send one request. It ends by [`Limits::unsent`], [`Limits::lost`], or [`Limits::arrived`] and

@@ -77,7 +77,10 @@ fn input(f: &Forecast) -> Vec<String> {
         lines.push(format!("{file}{} {read}", count(i.records, "record", "records")));
     }
     if i.bad > 0 {
-        lines.push(format!("{} no address to ask for (bad-input)", count(i.bad, "is", "are").replacen("is", "record is", 1).replacen("are", "records are", 1)));
+        lines.push(format!(
+            "{} no address to ask for (bad-input)",
+            count(i.bad, "is", "are").replacen("is", "record is", 1).replacen("are", "records are", 1)
+        ));
         lines.extend(i.first_bad.iter().map(|m| format!("the first: {}", printable(m))));
     }
     if i.repeated > 0 {
@@ -107,12 +110,12 @@ fn requests(f: &Forecast) -> Vec<String> {
             _ => "pages are turned, and nobody knows yet how many there are".to_owned(),
         });
     }
-    if let Some(g) = &f.growth {
-        if let (Some(most), Some(cap)) = (g.at_most, g.cap) {
-            let key = if cap == "max_pages" { "[crawl] max_pages" } else { "[pages] stop" };
-            let full = if cap == "max_pages" { "" } else { ", where pages are full" };
-            lines.push(format!("at most {} by {key}{full}", thousands(most)));
-        }
+    if let Some(g) = &f.growth
+        && let (Some(most), Some(cap)) = (g.at_most, g.cap)
+    {
+        let key = if cap == "max_pages" { "[crawl] max_pages" } else { "[pages] stop" };
+        let full = if cap == "max_pages" { "" } else { ", where pages are full" };
+        lines.push(format!("at most {} by {key}{full}", thousands(most)));
     }
     lines
 }
@@ -134,7 +137,11 @@ fn hosts(h: &Hosts) -> Vec<String> {
 fn first(f: &Forecast) -> String {
     let t = &f.time;
     if t.first_hour >= t.requests {
-        if t.first_minute >= t.requests { "all in the first minute".to_owned() } else { format!("{} in the first minute, all in the first hour", thousands(t.first_minute)) }
+        if t.first_minute >= t.requests {
+            "all in the first minute".to_owned()
+        } else {
+            format!("{} in the first minute, all in the first hour", thousands(t.first_minute))
+        }
     } else {
         format!("{} in the first minute, {} in the first hour", thousands(t.first_minute), thousands(t.first_hour))
     }
@@ -144,7 +151,11 @@ fn finish(f: &Forecast, zone: &TimeZone) -> Vec<String> {
     let t = &f.time;
     let answer = show_duration(Duration::from_millis(f.assumed.answer_ms));
     let when = |seconds: f64, at: Wall| {
-        if seconds > YEARS { "not within a hundred years".to_owned() } else { format!("in about {}, {}", show_seconds(seconds), clock(at, f.start, zone)) }
+        if seconds > YEARS {
+            "not within a hundred years".to_owned()
+        } else {
+            format!("in about {}, {}", show_seconds(seconds), clock(at, f.start, zone))
+        }
     };
     let mut lines = vec![format!("{}, if every answer takes {answer}", when(t.lasts_s, t.finish))];
     if t.simulated < t.requests {
@@ -181,7 +192,11 @@ fn held(h: &Held) -> String {
         (Some(key), n) => format!(" at {} keys, most at {}", thousands(n), printable(key)),
         (None, _) => String::new(),
     };
-    let span = if h.until_s - h.from_s < 1.0 { String::new() } else { format!(", from {} to {}", show_seconds(h.from_s), show_seconds(h.until_s)) };
+    let span = if h.until_s - h.from_s < 1.0 {
+        String::new()
+    } else {
+        format!(", from {} to {}", show_seconds(h.from_s), show_seconds(h.until_s))
+    };
     format!("{what}{whose}: {}{span}", count(h.requests, "request", "requests"))
 }
 

@@ -37,3 +37,4 @@ mod responses;
 mod resume;
 mod retry_table;
 mod samples;
+mod told;

@@ -180,8 +180,7 @@ fn accept_makes_a_result_of_any_status_with_its_whole_body() {
 #[test]
 fn retry_tries_again_with_backoff_and_gives_up_with_its_reason() {
     let origin = Origin::start(|r| match (r.path(), r.nth) {
-        ("/soon", 1 | 2) => Reply::ok("<h1>please wait</h1>"),
-        ("/never", _) => Reply::ok("<h1>please wait</h1>"),
+        ("/soon", 1 | 2) | ("/never", _) => Reply::ok("<h1>please wait</h1>"),
         ("/asks", 1) => Reply::status(404).header("Retry-After", "1"),
         ("/bare", _) => Reply::status(404),
         _ => Reply::ok(page("x")),

@@ -195,9 +195,12 @@ impl<'a> Counter<'a> {
         }
         if self.of_others > 0 {
             let classes = self.other_classes.into_iter().map(|(claims, requests)| Class { claims, requests });
-            let robots_claims = not_of_host(
-                &self.limits.claims(&About { host: &HostKey::from_stored("http://other"), method: "GET", path: "/robots.txt", token: None }),
-            );
+            let robots_claims = not_of_host(&self.limits.claims(&About {
+                host: &HostKey::from_stored("http://other"),
+                method: "GET",
+                path: "/robots.txt",
+                token: None,
+            }));
             // Of very many hosts none binds by itself.
             servers.push(Server {
                 name: "other hosts".into(),
@@ -278,9 +281,8 @@ impl<'a> Repeats<'a> {
     /// What an address takes of the count: `Ok` where it is new or may be, else how many repeats it stands for.
     pub(super) fn see(&mut self, key: crate::model::FetchKey) -> Result<(), u64> {
         let stands_for = match self.seen.see(u128::from_le_bytes(key.0)) {
-            Seen::Unknown => return Ok(()),
             Seen::New(n) if (self.known)(key) => n,
-            Seen::New(_) => return Ok(()),
+            Seen::Unknown | Seen::New(_) => return Ok(()),
             Seen::Again(n) => n,
         };
         self.repeated += stands_for;

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Nothing is foretold beyond this.
-pub(super) const CENTURY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub(super) const CENTURY: Duration = Duration::from_hours(100 * 365 * 24);
 
 /// Under what a load is sent.
 #[derive(Clone, Debug)]
@@ -123,7 +123,7 @@ impl Cause {
             Why::Window(rate) | Why::Pace(rate) => By::Rate(limit, rate),
             Why::Concurrency(most) => By::Concurrency(limit, most),
             Why::Probe => By::Probe,
-            Why::Free | Why::Hold | Why::Save | Why::Quota | Why::Adapted => By::Hold,
+            Why::Free | Why::Hold | Why::Save | Why::Quota | Why::Adapted | Why::Budget => By::Hold,
         };
         Self::of(by, key)
     }
@@ -267,7 +267,8 @@ impl Calendar<'_> {
             if let Some(wait) = hours.opens_in(now) {
                 at += wait;
             } else {
-                let open = hours.closes_in(now).unwrap_or(to - at).min(to - at);
+                let rest = to.saturating_sub(at);
+                let open = hours.closes_in(now).unwrap_or(rest).min(rest);
                 at += open;
                 work += open;
             }

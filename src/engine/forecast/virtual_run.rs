@@ -212,8 +212,8 @@ impl<'a> VirtualRun<'a> {
         let cause = self.cause(server);
         self.causes.add(cause, 1.0, after, after);
         self.last = now;
-        self.minute += u64::from(after < Duration::from_secs(60));
-        self.hour += u64::from(after < Duration::from_secs(3600));
+        self.minute += u64::from(after < Duration::from_mins(1));
+        self.hour += u64::from(after < Duration::from_hours(1));
         let (live, of) = (&mut self.live[server], &self.load.servers[server]);
         live.started = Some(now);
         live.in_flight += 1;
@@ -385,13 +385,11 @@ impl Live {
     }
 }
 
+/// A permit and what it counts in, or when to ask again and why.
+type Admission = Result<(Permit, Arc<[Claim]>), (Moment, Cause)>;
+
 /// Takes a permit of the token with most quota left, as a run does, or says what to wait for.
-fn admit(
-    limits: &mut Limits,
-    used: &mut [u64],
-    choices: &[Arc<[Claim]>],
-    now: Moment,
-) -> Result<(Permit, Arc<[Claim]>), (Moment, Cause)> {
+fn admit(limits: &mut Limits, used: &mut [u64], choices: &[Arc<[Claim]>], now: Moment) -> Admission {
     let mut best: Option<(f64, usize)> = None;
     let mut first: Option<(Moment, Cause)> = None;
     for (token, claims) in choices.iter().enumerate() {

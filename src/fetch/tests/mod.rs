@@ -60,6 +60,7 @@ fn get(url: impl AsRef<str>) -> Request {
         fresh: false,
         identity: false,
         want: Want::Accepted,
+        stage: super::Stage::default(),
     }
 }
 
