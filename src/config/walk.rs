@@ -48,7 +48,6 @@ pub(super) const ACCEPTED_SOON: &[&str] = &[
     "auth.tokens",
     "limit",
     "host",
-    "response",
     "limits.key=domain",
     "limits.key=credential",
     "limits.jitter",

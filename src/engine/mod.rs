@@ -18,6 +18,7 @@ mod keep_tests;
 mod purse;
 mod request;
 mod robots;
+mod rules;
 mod run;
 mod scope;
 mod settle;

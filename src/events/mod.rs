@@ -131,7 +131,7 @@ pub enum Event {
     },
     /// Something ends the run before everything is done.
     Stopping {
-        /// `interrupt`, `terminate`, `hang-up`, a `[stop]` key, `deferred`, `failure`.
+        /// `interrupt`, `terminate`, `hang-up`, a `[stop]` key, `failure`; `deferred: …` and `response: …` with more words.
         why: String,
     },
     /// The run is over.

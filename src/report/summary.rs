@@ -149,6 +149,7 @@ fn hints(stats: &Stats, ending: &Ending) -> Vec<String> {
     match (&ending.again, stopped) {
         (Some(again), Some("interrupt" | "terminate" | "hang-up" | "failure")) => hints.push(format!("go on with: {again}")),
         (Some(again), Some("max_pages")) => hints.push(format!("raise [crawl] max_pages to go on with: {again}")),
+        (Some(again), Some("response")) => hints.push(format!("a [[response]] rule ended the run; go on with: {again}")),
         (Some(again), Some(key)) => hints.push(format!("[stop] {key} ended the run; go on with: {again}")),
         (None, Some(_)) => hints.push("nothing is kept: the next call starts anew; -o FILE makes it resumable".to_owned()),
         (Some(again), None) if stats.finish == "deferred" => {

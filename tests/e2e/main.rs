@@ -34,6 +34,7 @@ mod network;
 mod pages;
 mod plan;
 mod redirects;
+mod responses;
 mod resume;
 mod retry_table;
 mod samples;
