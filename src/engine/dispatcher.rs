@@ -154,6 +154,8 @@ pub(crate) struct Dispatcher {
     pub deferred_for: Option<String>,
     /// Why some hosts cannot be asked in this run: their proxies are dead, others go on.
     pub no_way: Option<String>,
+    /// The state is one of an earlier run.
+    pub resumed: bool,
     /// When anything may be sent.
     pub hours: Option<Hours>,
     pub tokens: Tokens,
@@ -335,7 +337,8 @@ impl Dispatcher {
                 if mark.done {
                     self.input_done = true;
                 }
-                let hand = self.schedule.queued() < IN_MEMORY / 2;
+                // What the state knows of a host (its robots.txt) comes with a lease.
+                let hand = self.schedule.queued() < IN_MEMORY / 2 && !(self.resumed && self.plan.request.robots);
                 for o in &mut offers {
                     o.hand = hand;
                 }
@@ -575,6 +578,8 @@ impl Dispatcher {
             (Some((slot, key, at)), due) if due.is_none_or(|due| at <= due) => {
                 Some((format!("{} at {}", self.cause(slot, now), key.authority()), at))
             }
+            // Where retries wait for the budget, what is due next does not tell.
+            (_, Some(_)) if self.waits_on.as_ref().is_some_and(|what| what.starts_with("the retry budget")) => None,
             (_, due) => due.map(|at| ("wait before a retry".to_owned(), at)),
         }
     }

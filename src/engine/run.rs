@@ -187,6 +187,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         defer: None,
         deferred_for: None,
         no_way: None,
+        resumed: opened.resumed,
         hours: plan.limits.hours.as_ref().map(Hours::new),
         tokens: Tokens::new(plan.auth.as_ref()),
         resources: Resources::default(),

@@ -90,6 +90,9 @@ impl Dispatcher {
                     frontier.trimmed.remove(&slot);
                     frontier.refill.insert(slot);
                 }
+                if wanted == Gate::Back {
+                    waits_on.get_or_insert_with(|| format!("the retry budget of {} ([retry] budget)", key.authority()));
+                }
                 if !matches!(wanted, Gate::Go | Gate::Instead) {
                     if matches!(wanted, Gate::At(_)) && waits_on.is_none() {
                         let parked = matches!(host.robots, Robots::Parked { .. });

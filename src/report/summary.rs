@@ -100,7 +100,7 @@ fn sent(stats: &Stats) -> String {
     }
     let waits = waits(stats);
     if !waits.is_empty() {
-        let _ = write!(line, "; waited {waits}");
+        let _ = write!(line, "; entries and keys waited {waits}, summed");
     }
     line
 }
@@ -220,7 +220,7 @@ skipped 12:
   dns-nxdomain  2  check its spelling
   duplicate     2
 2 repeated addresses were fetched once
-sent 2,031 requests in 1m 20s, 31 of them retries, 12 MiB received; waited 1m for pauses after refusals
+sent 2,031 requests in 1m 20s, 31 of them retries, 12 MiB received; entries and keys waited 1m for pauses after refusals, summed
 workers: 50% busy; idle: 40% limit, 10% nothing to do
 results  out/repos.csv      3,990 rows
 skipped  out/skipped.jsonl  12 records
