@@ -13,6 +13,7 @@ use crate::model::plan::{AuthKind, AuthPlan};
 use crate::retry::{Quota, QuotaUnit};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Places whose resource is remembered; past that all are forgotten and learned again.
 const PLACES: usize = 4096;
@@ -112,6 +113,7 @@ impl Counter<'_> {
         let method = work.map_or("GET", |w| w.hop.as_ref().map_or(self.builder.method(), |h| &h.method).as_str());
         let mut best: Option<(f64, u64, Arc<[Claim]>, usize)> = None;
         let mut first: Option<(Verdict, Arc<[Claim]>)> = None;
+        let mut far: Option<(Verdict, Arc<[Claim]>)> = None;
         let choices: Vec<Option<usize>> = if signed {
             self.tokens.all.iter().enumerate().filter(|(_, (works, _))| *works).map(|(i, _)| Some(i)).collect()
         } else {
@@ -121,6 +123,10 @@ impl Counter<'_> {
             let claims = self.claims(&About { host: key, method, path: url.path(), token });
             let Some(token) = token else { return self.take(claims, None, now) };
             let verdict = self.limits.next_at(&claims, now);
+            if verdict.at == Moment::FAR {
+                far = Some((verdict, claims));
+                continue;
+            }
             if verdict.at > now {
                 if first.as_ref().is_none_or(|(v, _)| verdict.at < v.at) {
                     first = Some((verdict, claims));
@@ -137,6 +143,11 @@ impl Counter<'_> {
                 let admitted = self.take(claims, Some(token), now)?;
                 self.tokens.all[token].1 += 1;
                 Ok(admitted)
+            }
+            // One token waits for something to come back, another for a time: soon enough for both.
+            (None, first) if let Some((verdict, claims)) = far => {
+                let at = first.map_or(Moment::FAR, |(v, _)| v.at.min(now + Duration::from_millis(250)));
+                Err((Verdict { at, ..verdict }, claims))
             }
             (None, Some(waits)) => Err(waits),
             (None, None) => self.take(Arc::clone(&host.claims), None, now),
@@ -187,7 +198,7 @@ impl Dispatcher {
     pub(super) fn told_quotas(&mut self, flight: &Flight, quotas: &[Quota], now: Moment) {
         let path = flight.url.path();
         let Some(base) = flight.claims.first().map(|c| Arc::clone(&c.key)) else { return };
-        let backlog = if self.input_done { self.pending } else { u64::MAX };
+        let backlog = if self.input_done { self.pending.saturating_sub(self.in_flight as u64) } else { u64::MAX };
         for quota in quotas {
             if let Some(resource) = &quota.resource {
                 self.resources.learn(&base, path, resource);
@@ -202,10 +213,12 @@ impl Dispatcher {
 
     /// The claim of a flight that a refusal holds, and what is measured of its rate.
     pub(super) fn refused_claim(&mut self, flight_claims: &[Claim], path: &str, resource: Option<&str>) -> Option<Claim> {
-        if let (Some(resource), Some(base)) = (resource, flight_claims.first()) {
+        let base = flight_claims.first()?;
+        if let Some(resource) = resource {
             self.resources.learn(&base.key, path, resource);
         }
-        self.limits.about(flight_claims, resource)
+        // As long as nobody knew that the request was of this resource, others on their way may be too: the whole key is held.
+        self.limits.about(flight_claims, resource).filter(|c| flight_claims.contains(c)).or_else(|| Some(base.clone()))
     }
 }
 

@@ -71,7 +71,9 @@ impl Pace {
     /// A request goes.
     pub(crate) fn sent(&mut self, now: Moment) {
         if now - self.since > Self::SPAN {
-            *self = Self { since: now, sent: 0, before: Some(self.rate(now)) };
+            // A long silence says nothing of how fast the host was asked.
+            let before = (now - self.since <= 2 * Self::SPAN).then(|| self.rate(now));
+            *self = Self { since: now, sent: 0, before };
         }
         self.sent = self.sent.saturating_add(1);
     }
@@ -84,7 +86,11 @@ impl Pace {
     /// Requests a second; `None` where nothing was sent.
     pub(crate) fn measured(&self, now: Moment) -> Option<f64> {
         let young = now - self.since < Duration::from_secs(1);
-        self.before.filter(|_| young).or_else(|| (self.sent > 0).then(|| self.rate(now)))
+        let current = (self.sent > 0).then(|| self.rate(now));
+        match self.before.filter(|_| young) {
+            Some(before) => Some(current.map_or(before, |c| c.max(before))),
+            None => current,
+        }
     }
 
     fn rate(&self, now: Moment) -> f64 {

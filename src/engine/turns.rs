@@ -82,6 +82,7 @@ impl Dispatcher {
             } = self;
             let mut counter = Counter { limits, builder, tokens, resources, purse: purse.as_mut(), room };
             let mut admitted = None;
+            let mut behind: Option<(Slot, Moment)> = None;
             let turn = schedule.turn(now, |slot, key, item, alone| {
                 let Some(host) = hosts.get_mut(&slot) else { return Gate::Blocked };
                 let wanted = wanted(plan, host, item, alone && !may_be_fed, now);
@@ -126,9 +127,19 @@ impl Dispatcher {
                         let what = words(counter.limits, verdict, &claims);
                         tell_of_wait(events, waits_told, &claims, verdict, &what, now);
                         *waits_on = Some(what);
-                        *blocked |= verdict.at == Moment::FAR;
                         keeper.waited_for |= verdict.why == Why::Save;
-                        Gate::At(verdict.at)
+                        let mut at = verdict.at;
+                        // A limit of some requests: others of the host may go meanwhile.
+                        if verdict.claim > 0 && wanted == Gate::Go {
+                            at = behind.filter(|(s, _)| *s == slot).map_or(at, |(_, soonest)| at.min(soonest));
+                            behind = Some((slot, at));
+                            if !alone {
+                                return Gate::Back;
+                            }
+                            behind = None;
+                        }
+                        *blocked |= at == Moment::FAR;
+                        Gate::At(at)
                     }
                 }
             });

@@ -96,7 +96,7 @@ impl Facts {
                 message: None,
                 reach,
                 quotas: headers::quotas(a.status, &a.headers, wall),
-                resource: headers::resource(&a.headers),
+                resource: (headers::scope(&a.headers) == headers::Scope::Shared).then(|| headers::resource(&a.headers)).flatten(),
                 ruled: false,
             },
             Outcome::Failure(f) => Self {

@@ -318,7 +318,7 @@ impl Limits {
             if let Some(at) = slot.quotas.iter().filter_map(|q| q.opens_at(slot.in_flight, claim.weight, now)).max() {
                 later(at, Why::Quota);
             }
-            if let Some(adapt) = &slot.adapt {
+            if let Some(adapt) = slot.adapt.as_ref().filter(|a| !a.is_over(now)) {
                 later(adapt.next(), Why::Adapted);
             }
             if let Some(most) = limit.concurrency.filter(|most| slot.open >= *most) {
@@ -398,7 +398,7 @@ impl Limits {
         let in_flight = if arrival.is_some() { 0 } else { slot.in_flight };
         slot.hold.as_ref().is_none_or(|h| h.gate(now) == Gate::Open)
             && slot.quotas.iter().all(|q| q.opens_at(slot.in_flight, part.weight, now).is_none())
-            && slot.adapt.as_ref().is_none_or(|a| a.next() <= now)
+            && slot.adapt.as_ref().is_none_or(|a| a.next() <= now || a.is_over(now))
             && limit.concurrency.is_none_or(|most| slot.open < most)
             // The guards decide first: they are the promise.
             && limit.windows.iter().zip(&mut slot.counts).all(|(window, count)| {
@@ -498,7 +498,12 @@ impl Limits {
     pub fn refused(&mut self, claim: &Claim, refusal: Refusal) -> HoldChange {
         self.epoch = self.epoch.wrapping_add(1).max(1);
         let (epoch, now, measured) = (self.epoch, refusal.now, refusal.measured);
-        let ceiling = self.all.get(usize::from(claim.limit)).and_then(|l| l.ceiling).or(measured).filter(|c| self.adapt && *c > 0.0);
+        let ceiling = self
+            .all
+            .get(usize::from(claim.limit))
+            .and_then(|l| l.ceiling)
+            .or(measured.map(|m| m.max(1.0)))
+            .filter(|c| self.adapt && *c > 0.0);
         let i = self.slot_for(claim, now);
         let Some(slot) = self.slots[i].as_mut() else {
             return Hold::begin(refusal, epoch).1;
@@ -512,8 +517,8 @@ impl Limits {
         };
         if change.new_event && !refusal.own {
             match (&mut slot.adapt, ceiling) {
-                (Some(adapt), _) => adapt.event(measured, now),
-                (none, Some(ceiling)) => *none = Some(Box::new(Adapt::begin(ceiling, measured, now))),
+                (Some(adapt), _) if !adapt.is_over(now) => adapt.event(measured, now),
+                (adapt, Some(ceiling)) => *adapt = Some(Box::new(Adapt::begin(ceiling, measured, now))),
                 _ => {}
             }
             self.touch(i);
@@ -603,7 +608,12 @@ impl Limits {
 
     /// A hold of an earlier run; never shortens one that stands.
     pub fn restore_hold(&mut self, stored: &str, until: Moment) {
-        let Some(claim) = self.claim_of(stored) else { return };
+        let Some(mut claim) = self.claim_of(stored) else { return };
+        if !self.is_own(&claim) {
+            // Which requests a server's resource means is not known any more: its whole key is held.
+            let Some((base, _)) = claim.key.rsplit_once(' ') else { return };
+            claim = Claim { limit: 0, key: base.into(), weight: 1 };
+        }
         self.epoch = self.epoch.wrapping_add(1).max(1);
         let epoch = self.epoch;
         let i = self.slot_for(&claim, Moment::ZERO);

@@ -70,12 +70,18 @@ impl Quota {
             Ok(n) if n > 0 && backlog > left => (self.reset - now) / n,
             _ => Duration::ZERO,
         };
+        if self.gap.is_zero() {
+            self.next = Moment::ZERO;
+        }
     }
 
-    /// When one may go that takes `weight`; `None`: now.
+    /// When one may go that takes `weight`; `None`: now; [`Moment::FAR`]: not before an answer tells that less was spent than may
+    /// be by those in flight.
     pub(super) fn opens_at(&self, in_flight: u32, weight: u32, now: Moment) -> Option<Moment> {
         if now >= self.reset {
             None
+        } else if in_flight > 0 && self.spendable(in_flight) < u64::from(weight) && self.spendable(0) >= u64::from(weight) {
+            Some(Moment::FAR)
         } else if self.spendable(in_flight) < u64::from(weight) {
             Some(self.reset)
         } else {
@@ -128,8 +134,8 @@ mod tests {
     fn what_is_left_is_spent_and_then_the_reset_awaited() {
         let mut q = Quota::new(told(3.9, 10, 10), Moment(0));
         assert_eq!(q.opens_at(2, 1, Moment(0)), None);
-        assert_eq!(q.opens_at(3, 1, Moment(0)), Some(Moment(11 * S)));
-        assert_eq!(q.opens_at(2, 2, Moment(0)), Some(Moment(11 * S)), "a heavy one does not fit");
+        assert_eq!(q.opens_at(3, 1, Moment(0)), Some(Moment::FAR), "those in flight may not be counted");
+        assert_eq!(q.opens_at(0, 4, Moment(0)), Some(Moment(11 * S)), "a heavy one does not fit");
         q.unseen(3);
         assert!((q.spendable(0) == 0) && q.opens_at(0, 1, Moment(10 * S)).is_some());
         assert_eq!(q.opens_at(0, 1, Moment(11 * S)), None);

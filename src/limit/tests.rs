@@ -27,7 +27,7 @@ impl Limits {
     }
 
     /// The answer came, whole.
-    fn answered(&mut self, mut permit: super::Permit, at: Moment) {
+    pub(super) fn answered(&mut self, mut permit: super::Permit, at: Moment) {
         self.arrived(&mut permit, at);
         self.done(permit);
     }

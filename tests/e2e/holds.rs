@@ -316,3 +316,35 @@ fn more_held_hosts_than_memory_holds_entries_of_stop_nobody() {
     assert!(held <= 160 * 8, "{held} requests to 160 held hosts");
     drop(live);
 }
+
+#[test]
+fn a_refusal_that_names_an_unknown_resource_holds_the_whole_key_also_after_a_kill() {
+    let origin = Origin::start(|_| Reply::status(429).header("Retry-After", "20").header("X-RateLimit-Resource", "core"));
+    let job = Job::over((0..60).map(|i| origin.url(&format!("/x{i}/a"))));
+    let live = job.run().arg("--quiet").spawn();
+    assert!(wait_until(Duration::from_secs(10), || origin.arrivals() > 0));
+    std::thread::sleep(ms(1500));
+    live.kill9();
+    let first = origin.arrivals();
+    assert!(first <= 8, "{first} requests into a hold");
+    let live = job.run().arg("--quiet").spawn();
+    std::thread::sleep(ms(2000));
+    live.kill9();
+    assert_eq!(origin.arrivals(), first, "the hold stands after a restart");
+}
+
+#[test]
+fn what_a_named_limit_holds_back_does_not_hold_its_hosts_other_requests() {
+    let origin = Origin::start(|_| Reply::ok("x"));
+    let paths = (0..20).map(|i| format!("/search/{i}")).chain((0..200).map(|i| format!("/core/{i}")));
+    let job = Job::over(paths.map(|p| origin.url(&p)));
+    let text = std::fs::read_to_string(job.write()).unwrap()
+        + "[[limit]]\nname = \"search\"\nmatch = { path = \"/search/**\" }\nrate = \"1/2s\"\n";
+    job.file("limited.toml", text);
+    let live = crate::support::Gleaner::new(["run", "limited.toml", "--quiet"]).home(job.dir()).spawn();
+    let core = || origin.log().iter().filter(|r| r.path().starts_with("/core")).count();
+    let all = wait_until(Duration::from_secs(8), || core() == 200);
+    let searches = origin.log().len() - core();
+    live.kill9();
+    assert!(all && searches < 8, "{} of 200, {searches} searches", core());
+}
