@@ -27,8 +27,9 @@ mod trip;
 
 pub use fetcher::Fetcher;
 pub use policy::{Policy, is_private};
-pub use proxy::ProxyRest;
+pub use proxy::{ProxyRest, WayOut};
 
+use crate::model::plan::Timeouts;
 use url::Url;
 
 /// One request, ready for the wire.
@@ -50,6 +51,10 @@ pub struct Request {
     pub identity: bool,
     /// How much of the body is wanted.
     pub want: Want,
+    /// By which proxies it goes, if by any.
+    pub way: WayOut,
+    /// Where they are not the plan's.
+    pub timeouts: Option<Timeouts>,
 }
 
 /// How much of a body is wanted.

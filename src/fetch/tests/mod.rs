@@ -46,7 +46,7 @@ fn fetcher(plan: &RequestPlan) -> Fetcher {
 }
 
 fn fetcher_on(plan: &RequestPlan, net: &NetworkPlan) -> Fetcher {
-    Fetcher::new(plan, net, Arc::new(SystemClock::new())).unwrap()
+    Fetcher::new(plan, &[], net, Arc::new(SystemClock::new())).unwrap()
 }
 
 fn get(url: impl AsRef<str>) -> Request {
@@ -59,6 +59,8 @@ fn get(url: impl AsRef<str>) -> Request {
         fresh: false,
         identity: false,
         want: Want::Accepted,
+        way: 0,
+        timeouts: None,
     }
 }
 

@@ -198,7 +198,7 @@ async fn the_environments_proxies_are_used_as_told() {
         _ => None,
     };
     let with_env = RequestPlan { proxy: ProxyPlan::Environment, ..plan() };
-    let f = Fetcher::with_env(&with_env, &NetworkPlan::default(), Arc::new(SystemClock::new()), env).unwrap();
+    let f = Fetcher::with_env(&with_env, &[], &NetworkPlan::default(), Arc::new(SystemClock::new()), env).unwrap();
     answer(&f, get("http://a.invalid/")).await;
     answer(&f, get(origin.url())).await;
     assert_eq!((proxy.heads().len(), origin.heads().len()), (1, 1));
