@@ -48,7 +48,7 @@ pub(crate) enum Command {
     /// Crawl a site, without a job file
     Crawl(Crawl),
     /// Run two real jobs against a built-in site on this machine
-    Demo,
+    Demo(Demo),
     /// Read a job file and tell every error at once
     Check(Check),
     /// Tell what a run would do and how long it takes, without sending anything
@@ -115,6 +115,14 @@ pub(crate) struct Run {
     /// Do not ask whether to start over
     #[arg(long, short)]
     pub(crate) yes: bool,
+}
+
+/// `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct Demo {
+    /// Start both jobs over, also where they were not done; what was gathered is renamed
+    #[arg(long)]
+    pub(crate) fresh: bool,
 }
 
 /// `check`.

@@ -19,7 +19,7 @@ pub(crate) fn run(cli: Cli, out: &Output) -> Result<Exit, Failure> {
         Command::Run(args) => run_job(&global, out, &args),
         Command::Fetch(args) => run_fetch(&global, out, &args),
         Command::Crawl(args) => run_crawl(&global, out, &args),
-        Command::Demo => demo::run(&global, out),
+        Command::Demo(args) => demo::run(&global, out, &args),
         Command::Check(args) => check(&global, out, &args),
         Command::Plan(args) => foretell(&global, out, &args),
         Command::Status(args) => status(&global, out, &args),
@@ -34,6 +34,7 @@ pub(crate) fn run(cli: Cli, out: &Output) -> Result<Exit, Failure> {
 
 fn run_job(global: &Global, out: &Output, args: &Run) -> Result<Exit, Failure> {
     let job = wire::load(&args.job, &Settings::of_global(global)?)?;
+    warn(out, &job.warnings);
     warn_of_stdout(out, &job.plan);
     start(global, out, job.plan, args.fresh, args.yes)
 }
@@ -66,7 +67,8 @@ fn run_flags(global: &Global, out: &Output, mut settings: Settings, common: &Com
             settings.text("output.skipped", crate::cli::settings::utf8(skipped)?, "--skipped");
         }
     }
-    let mut plan = wire::assemble(&settings)?.plan;
+    let wire::Job { mut plan, warnings, .. } = wire::assemble(&settings)?;
+    warn(out, &warnings);
     if let Some(job) = &common.save {
         return save_job(out, &plan, &settings, job);
     }
@@ -79,6 +81,12 @@ fn run_flags(global: &Global, out: &Output, mut settings: Settings, common: &Com
     }
     warn_of_stdout(out, &plan);
     start(global, out, plan, common.fresh, common.yes)
+}
+
+fn warn(out: &Output, warnings: &[String]) {
+    for warning in warnings {
+        out.warning(warning);
+    }
 }
 
 /// A pipe cannot be cut back to its last commit (contract, *Streams that die*).
@@ -110,7 +118,7 @@ fn start(global: &Global, out: &Output, plan: Plan, fresh: bool, yes: bool) -> R
     }
     let again = again(&plan);
     let options = RunOptions { fresh, seed: global.network.seed };
-    let session = Session { global, out, options, listeners: Vec::new() };
+    let session = Session { global, out, options, stats: global.stats.as_deref(), listeners: Vec::new() };
     let ended = runtime()?.block_on(session.run(plan)).map_err(|f| match (&again, f.exit) {
         // What failed is not the job: once mended, the same command goes on.
         (Some(again), Exit::Io) if f.hint.is_none() => f.hint(format!("when that is mended, go on with: {again}")),
@@ -220,10 +228,11 @@ pub(crate) fn program() -> String {
 
 fn check(global: &Global, out: &Output, args: &Check) -> Result<Exit, Failure> {
     let job = wire::load(&args.job, &Settings::of_global(global)?)?;
+    warn(out, &job.warnings);
     if args.explain {
         return printed(out.data(&job.explain));
     }
-    for notice in wire::check(&job.plan)? {
+    for notice in wire::check(&args.job, &job)? {
         out.notice(&notice);
     }
     out.line(&format!("{} is right: {}", shown(&args.job), described(&job.plan)));

@@ -76,7 +76,7 @@ fn one(argument: &str, notice: &mut dyn FnMut(String)) -> Result<Argument, Failu
 }
 
 fn is_path(argument: &str) -> bool {
-    argument.starts_with(['/', '~']) || argument.starts_with("./") || argument.starts_with("../")
+    matches!(argument, "." | "..") || argument.starts_with(['/', '~']) || argument.starts_with("./") || argument.starts_with("../")
 }
 
 pub(crate) fn has_input_extension(argument: &str) -> bool {
@@ -153,6 +153,10 @@ mod tests {
         fs::write(&file, "x").unwrap();
         let name = file.to_str().unwrap();
         assert_eq!(read(&[name]).0.unwrap(), Source::File(name.into()));
+        for folder in [".", "..", "./", "../", "./."] {
+            let failure = read(&[folder]).0.unwrap_err();
+            assert!(failure.exit == Exit::Data && failure.message.contains("is a folder"), "{folder}: {}", failure.message);
+        }
         for missing in ["urls.csv", "urls.TXT.GZ", "./urls", "/no/such/list"] {
             assert_eq!(read(&[missing]).0.unwrap_err().exit, Exit::Data, "{missing}");
         }

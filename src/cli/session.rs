@@ -24,6 +24,8 @@ pub(crate) struct Session<'a> {
     pub(crate) global: &'a Global,
     pub(crate) out: &'a Output,
     pub(crate) options: RunOptions,
+    /// Where this run's figures go.
+    pub(crate) stats: Option<&'a Path>,
     /// Asks for the facts of single attempts, which these want.
     pub(crate) listeners: Vec<Box<dyn Listener>>,
 }
@@ -32,6 +34,8 @@ pub(crate) struct Session<'a> {
 pub(crate) struct Ended {
     pub(crate) stats: Stats,
     pub(crate) exit: Exit,
+    /// What ended it before its end, where something did.
+    pub(crate) failure: Option<Failure>,
     pub(crate) places: Places,
     /// Links were followed.
     pub(crate) crawl: bool,
@@ -39,6 +43,8 @@ pub(crate) struct Ended {
 
 impl Session<'_> {
     /// Runs within the runtime; tells the run, not its end. `--stats` is written at every end, a failure included.
+    ///
+    /// A run that did something and then failed has ended, with its failure; one that did nothing is that failure alone.
     pub(crate) async fn run(self, plan: Plan) -> Result<Ended, Failure> {
         one_on_stdout(self.global, &plan)?;
         let rows_here = plan.output.results.place == SinkPlace::Stdout && std::io::stdout().is_terminal();
@@ -52,7 +58,7 @@ impl Session<'_> {
             let file = EventsFile::open(path, clock.clone(), out.clone()).map_err(|e| Failure::io(path.display(), &e))?;
             listeners.push(Box::new(file));
         }
-        if let Some(path) = &self.global.stats {
+        if let Some(path) = self.stats {
             check_writable(path).map_err(|e| Failure::io(path.display(), &e))?;
         }
         listeners.push(Box::new(Terminal::new(out.clone(), clock.clone())));
@@ -65,16 +71,21 @@ impl Session<'_> {
         let ended = wire::run(plan, self.options, events, signals).await;
         out.clear();
         let seen = last.take();
-        let (stats, result) = match ended {
-            Ok(stats) => (stats, Ok(())),
-            Err(failure) => (seen.stats(&name, clock.now().since(begin).as_secs_f64()), Err(failure)),
+        let (stats, failure) = match ended {
+            Ok(stats) => (stats, None),
+            Err(failure) => (seen.stats(&name, clock.now().since(begin).as_secs_f64()), Some(failure)),
         };
         // A run that did not begin (the job is in use, say) leaves the figures of another alone.
-        let ran = result.is_ok() || seen.began;
-        let written =
-            self.global.stats.as_ref().filter(|_| ran).map(|path| write_stats(path, &stats).map_err(|e| Failure::io(path.display(), &e)));
-        result?;
-        let exit = wire::exit(&stats);
+        let ran = failure.is_none() || seen.began;
+        let written = self.stats.filter(|_| ran).map(|path| write_stats(path, &stats).map_err(|e| Failure::io(path.display(), &e)));
+        let exit = match failure {
+            Some(failure) if stats.inputs + stats.discovered + stats.requests == 0 => return Err(failure),
+            Some(failure) => {
+                let exit = failure.exit;
+                return Ok(Ended { stats, exit, failure: Some(failure), places, crawl });
+            }
+            None => wire::exit(&stats),
+        };
         let exit = match written {
             Some(Err(failure)) => {
                 out.error(&failure.message, None);
@@ -82,14 +93,15 @@ impl Session<'_> {
             }
             _ => exit,
         };
-        Ok(Ended { stats, exit, places, crawl })
+        Ok(Ended { stats, exit, failure: None, places, crawl })
     }
 }
 
 impl Ended {
     /// What the summary tells.
     pub(crate) fn ending(&self, again: Option<String>) -> Ending {
-        Ending { places: self.places.clone(), again, crawl: self.crawl, hints: Vec::new() }
+        let error = self.failure.as_ref().map(|f| (f.message.clone(), f.hint.clone()));
+        Ending { places: self.places.clone(), again, crawl: self.crawl, error, hints: Vec::new() }
     }
 }
 

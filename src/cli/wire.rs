@@ -6,7 +6,7 @@ use crate::cli::fetch::has_input_extension;
 use crate::cli::session::shown;
 use crate::cli::settings::{Settings, Value};
 use crate::clock::{Clock as _, SystemClock, SystemUptime, Wall};
-use crate::config::{ConfigErrors, Loaded, Overrides};
+use crate::config::{ConfigErrors, Loaded, Origin, Overrides, Setting};
 use crate::engine::RunError;
 use crate::engine::forecast::Forecast;
 use crate::events::{Events, Stats};
@@ -23,6 +23,9 @@ pub(crate) use crate::engine::{Interrupt, RunOptions};
 pub(crate) struct Job {
     pub(crate) plan: Plan,
     pub(crate) explain: String,
+    /// What is odd and harms nothing.
+    pub(crate) warnings: Vec<String>,
+    places: Vec<Setting>,
 }
 
 /// A job file with flags and environment above it.
@@ -43,7 +46,7 @@ pub(crate) fn assemble(settings: &Settings) -> Result<Job, Failure> {
 fn finished(loaded: Result<Loaded, ConfigErrors>, job: Option<&Path>) -> Result<Job, Failure> {
     let loaded = loaded.map_err(|e| wrong(&e, job))?;
     let explain = crate::config::explain_text(&loaded.explain, job);
-    Ok(Job { plan: loaded.plan, explain })
+    Ok(Job { plan: loaded.plan, explain, warnings: loaded.warnings, places: loaded.explain })
 }
 
 /// Where there is no file, or the file is right, the arguments are wrong.
@@ -59,9 +62,31 @@ fn wrong(e: &ConfigErrors, job: Option<&Path>) -> Failure {
     }
 }
 
-/// Opens what a job names before anything is sent; what its reader has to say.
-pub(crate) fn check(plan: &Plan) -> Result<Vec<String>, Failure> {
-    crate::engine::check(plan).map_err(|e| failed(&e))
+/// Opens what a job names before anything is sent; what its reader has to say. Every mistake at once, with line and column
+/// where it is one of a key that the job file sets.
+pub(crate) fn check(file: &Path, job: &Job) -> Result<Vec<String>, Failure> {
+    crate::engine::check(&job.plan).map_err(|errors| {
+        let all: Vec<Failure> = errors.iter().map(failed).collect();
+        let lines: Vec<String> = all.iter().flat_map(|f| f.message.lines()).map(|line| job.with_place(file, line)).collect();
+        let exit = all.first().map_or(Exit::Data, |f| f.exit);
+        let failure = Failure::new(exit, lines.join("\n"));
+        let hints: Vec<&str> = all.iter().filter_map(|f| f.hint.as_deref()).collect();
+        if hints.is_empty() { failure } else { failure.hint(hints.join("; ")) }
+    })
+}
+
+impl Job {
+    /// `extract.fields.a: …` as `job.toml:3:5: extract.fields.a: …`.
+    fn with_place(&self, file: &Path, line: &str) -> String {
+        let key = line.split(": ").next().unwrap_or_default();
+        // An entry of a table that is one value stands where the table does.
+        let of = |key: &str| self.places.iter().find(|s| s.key == key).map(|s| &s.origin);
+        match of(key).or_else(|| of(key.rsplit_once('.')?.0)) {
+            Some(Origin::File { line: at, column }) => format!("{}:{at}:{column}: {line}", file.display()),
+            Some(Origin::Env(name) | Origin::Flag(name)) => format!("{name}: {line}"),
+            _ => line.to_owned(),
+        }
+    }
 }
 
 fn failed(e: &RunError) -> Failure {
@@ -111,9 +136,11 @@ pub(crate) fn forecast(plan: Plan, answer: Duration) -> Result<Forecast, Failure
 pub(crate) fn status(state: &Path) -> Result<StatusReport, Failure> {
     let view = crate::store::read::status(state).map_err(|e| Failure::new(Exit::from_code(e.exit_code()), e.to_string()))?;
     let Some(view) = view else { return Err(Failure::new(Exit::Data, format!("{} holds no state", state.display()))) };
+    let snapshot: Option<crate::events::Snapshot> = view.snapshot.as_deref().and_then(|s| serde_json::from_str(s).ok());
     let word = match (&view.running, view.finished, view.clean) {
         (Some(_), ..) => "running",
         (None, Some(_), _) => "done",
+        (None, None, true) if snapshot.as_ref().is_some_and(|s| s.deferred.is_some()) => "deferred",
         (None, None, true) => "stopped",
         (None, None, false) => "killed",
     };
@@ -127,7 +154,7 @@ pub(crate) fn status(state: &Path) -> Result<StatusReport, Failure> {
         started: view.started,
         exit: view.finished,
         account: view.account,
-        snapshot: view.snapshot.as_deref().and_then(|s| serde_json::from_str(s).ok()),
+        snapshot,
         by_reason: view.by_reason,
         files: view.sinks.into_iter().map(file).collect(),
     })

@@ -70,15 +70,18 @@ fn collect(node: &Node, path: &str, schema: &Json, out: &mut Vec<Setting>) {
             Some(node) => out.push(Setting { value: show(&role(&key), None, node), key, origin: node.at.clone() }),
             // What a table of a list leaves out follows from elsewhere.
             None if path.contains('[') => {}
+            None if properties(schema).is_some() => collect(&Node::table(Origin::Default), &key, schema, out),
             None => {
                 let said = UNSET.iter().find(|(k, _)| *k == key).map(|(_, what)| *what);
-                if let Some(value) = said.or(may_be_off(schema).then_some("\"off\"")) {
-                    out.push(Setting { key, value: value.into(), origin: Origin::Default });
-                }
+                let value = said.unwrap_or(if may_be_off(schema) { "\"off\"" } else { NOT_SET });
+                out.push(Setting { key, value: value.into(), origin: Origin::Default });
             }
         }
     }
 }
+
+/// The value of a key that nobody set and that has no default.
+const NOT_SET: &str = "(not set)";
 
 /// What holds where nothing is said.
 const UNSET: &[(&str, &str)] = &[
@@ -88,13 +91,11 @@ const UNSET: &[(&str, &str)] = &[
 ];
 
 /// Puts in what the plan alone knows.
-pub(super) fn complete(settings: &mut Vec<Setting>, plan: &Plan) {
-    let first = settings.iter().position(|s| s.key.starts_with("auth."));
-    if let Some(place) = first
-        && settings.iter().all(|s| s.key != "auth.hosts")
-    {
-        let hosts: Vec<String> = plan.secret_hosts.iter().map(|h| quote(h)).collect();
-        settings.insert(place, Setting { key: "auth.hosts".into(), value: format!("[{}]", hosts.join(", ")), origin: Origin::Default });
+pub(super) fn complete(settings: &mut [Setting], plan: &Plan) {
+    let unset = settings.iter_mut().find(|s| s.key == "auth.hosts" && s.value == NOT_SET);
+    if let Some(hosts) = unset.filter(|_| !plan.secret_hosts.is_empty()) {
+        let names: Vec<String> = plan.secret_hosts.iter().map(|h| quote(h)).collect();
+        hosts.value = format!("[{}]", names.join(", "));
     }
 }
 

@@ -1,6 +1,7 @@
 //! What the command line says: settings by key, and the switches for tests and odd networks.
 
 use super::errors::Origin;
+use super::leaf::nearest;
 use super::tree::{Node, Value, parse_typed};
 use crate::model::plan::NetworkPlan;
 use std::net::{IpAddr, SocketAddr};
@@ -77,6 +78,28 @@ pub(super) fn environment<'a>(
         layers.push(layer);
     }
     layers
+}
+
+/// A warning for each `GLEANER_…` variable that is no setting and no secret of the job (`used`), with the nearest setting.
+pub(super) fn strangers<'a>(
+    names: impl IntoIterator<Item = &'a String>,
+    is_section: impl Fn(&str) -> bool,
+    known: &[String],
+    used: impl Fn(&str) -> bool,
+) -> Vec<String> {
+    let mut out = Vec::new();
+    for name in names {
+        let Some(rest) = name.strip_prefix("GLEANER_").map(str::to_lowercase) else { continue };
+        let setting = rest.split_once("__").is_some_and(|(section, _)| is_section(section));
+        // Those of gleaner's own test suite.
+        if setting || used(name) || rest.starts_with("test_") {
+            continue;
+        }
+        let near = nearest(&rest, known.iter().map(String::as_str));
+        let cure = near.map_or_else(|| "write GLEANER_SECTION__KEY".into(), |n| format!("did you mean GLEANER_{}?", n.to_uppercase()));
+        out.push(format!("the environment variable {name} is no setting; {cure}"));
+    }
+    out
 }
 
 /// Reads `--allow-net`: `10.0.0.0/8`, `fd00::/8`, or one address.

@@ -1,6 +1,6 @@
 //! The leaves of a job file: one value each, read with a message of its own and described to the schema.
 
-use crate::model::plan::{AllowNetwork, FieldType, LimitKeyKind, OnBad, Scope, Then};
+use crate::model::plan::{AllowNetwork, Extensions, FieldType, LimitKeyKind, OnBad, Scope, Then};
 use crate::model::{Rate, parse_duration, parse_percent, parse_rate, parse_size};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer};
@@ -25,8 +25,8 @@ pub enum Set<T> {
     /// No layer says anything.
     #[default]
     Unset,
-    /// Said, and wrong.
-    Wrong(String),
+    /// Said, and wrong: what of it, or which items of a list, counted from 0.
+    Wrong(Vec<(Option<usize>, String)>),
     /// Said.
     To(T),
 }
@@ -34,7 +34,18 @@ pub enum Set<T> {
 impl<'de, T: Leaf> Deserialize<'de> for Set<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Json::deserialize(deserializer)?;
-        Ok(T::read(&value).map_or_else(Set::Wrong, Set::To))
+        let message = match T::read(&value) {
+            Ok(read) => return Ok(Set::To(read)),
+            Err(message) => message,
+        };
+        let read = |items: Vec<Json>| T::read(&Json::Array(items)).err();
+        // What is said of no items too is said of the list.
+        let of_list = read(Vec::new());
+        let items = value.as_array().map_or(&[][..], Vec::as_slice).iter().enumerate();
+        let wrong: Vec<_> = items
+            .filter_map(|(i, item)| Some((Some(i), read(vec![item.clone()]).filter(|message| Some(message) != of_list.as_ref())?)))
+            .collect();
+        Ok(Set::Wrong(if wrong.is_empty() { vec![(None, message)] } else { wrong }))
     }
 }
 
@@ -504,6 +515,7 @@ words!(Then {
     "end-of-pages" => Self::EndOfPages, "restart-pages" => Self::RestartPages,
 } later ["refresh-auth"]);
 words!(Scope { "page" => Self::Page, "host" => Self::Host, "domain" => Self::Domain, "prefix" => Self::Prefix, "any" => Self::Any } later []);
+words!(Extensions { "pages" => Self::Pages, "any" => Self::Any } later []);
 words!(AllowNetwork { "named" => Self::Named, "public" => Self::Public, "any" => Self::Any } later []);
 words!(FieldType {
     "text" => Self::Text, "number" => Self::Number, "integer" => Self::Integer,

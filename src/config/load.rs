@@ -3,7 +3,7 @@
 use super::build::{self, Shape};
 use super::errors::{ConfigError, ConfigErrors, Origin};
 use super::explain::{Setting, complete, settings};
-use super::flags::{Overrides, environment};
+use super::flags::{self, Overrides, environment};
 use super::raw;
 use super::tree::{self, Node, Value};
 use super::walk;
@@ -21,6 +21,8 @@ pub struct Loaded {
     pub plan: Plan,
     /// Every setting, who set it, secrets masked; in the schema's order.
     pub explain: Vec<Setting>,
+    /// What is odd and harms nothing, as lowercase sentences.
+    pub warnings: Vec<String>,
 }
 
 /// Loads a job file, with the settings of flags and environment (`GLEANER_LIMITS__WORKERS=8`) laid over it.
@@ -92,8 +94,7 @@ fn layered(
     errors: &mut Vec<ConfigError>,
 ) -> Result<Node, ConfigError> {
     let mut tree = defaults()?;
-    let section = |name: &str| walk::is_not_yet(name) || walk::properties(schema).is_some_and(|known| known.contains_key(name));
-    let layers = file.into_iter().chain(environment(env, section)).chain(overrides.layers().iter().cloned());
+    let layers = file.into_iter().chain(environment(env, |name| is_section(name, schema))).chain(overrides.layers().iter().cloned());
     for mut layer in layers {
         walk::check(&mut layer, schema, errors);
         tree.lay(layer, errors);
@@ -122,6 +123,7 @@ fn merge(
     if !cfg!(test) {
         walk::refuse(walk::ACCEPTED_SOON, &tree, &mut errors);
     }
+    let warnings = strange_variables(&tree, &env, &schema);
     let shape = Shape::of(&tree);
     build::defaults(&mut tree, shape, job_file.as_deref());
     let mut explain = settings(&tree, &schema);
@@ -145,10 +147,22 @@ fn merge(
     match plan {
         Some(plan) if errors.is_empty() => {
             complete(&mut explain, &plan);
-            Ok(Loaded { plan, explain })
+            Ok(Loaded { plan, explain, warnings })
         }
         _ => Err(fail(errors)),
     }
+}
+
+fn strange_variables(tree: &Node, env: &BTreeMap<String, String>, schema: &serde_json::Value) -> Vec<String> {
+    let mut texts = Vec::new();
+    tree.each_text("", &mut |_, _, text| texts.push(text.to_owned()));
+    let used = |name: &str| texts.iter().any(|text| text.contains(&format!("${{env:{name}}}")));
+    let known: Vec<String> = walk::keys(schema).iter().map(|key| key.replace('.', "__")).collect();
+    flags::strangers(env.keys(), |name| is_section(name, schema), &known, used)
+}
+
+fn is_section(name: &str, schema: &serde_json::Value) -> bool {
+    walk::is_not_yet(name) || walk::properties(schema).is_some_and(|known| known.contains_key(name))
 }
 
 /// The lowest layer.

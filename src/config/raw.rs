@@ -5,7 +5,7 @@ use super::leaf::{
     Any, Code, Codes, Count, Duplicates, HeaderRule, MAX_COUNT, Name, OnChange, OrOff, Pairs, Rates, Robots, Set, Share, Size, Span,
     StatusRanges, Statuses, Texts, Wait,
 };
-use crate::model::plan::{AllowNetwork, Hours, LimitKeyKind, OnBad, Scope, Then};
+use crate::model::plan::{AllowNetwork, Extensions, Hours, LimitKeyKind, OnBad, Scope, Then};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Deserialize;
@@ -387,6 +387,8 @@ pub struct Crawl {
     pub include: Set<Texts>,
     /// Globs or `/regexes/` over the address.
     pub exclude: Set<Texts>,
+    /// Whether links to files whose names say that they are no pages (images, archives, media) are left alone.
+    pub extensions: Set<Extensions>,
     /// robots.txt.
     pub robots: Set<Robots>,
     /// Pages of the job's life at most.

@@ -27,7 +27,6 @@ pub(super) const NOT_YET: &[&str] = &[
     "auth.query",
     "auth.oauth2",
     "auth.login",
-    "crawl.extensions",
     "crawl.sitemaps",
     "crawl.order",
     "crawl.max_per_section",
@@ -107,6 +106,15 @@ pub(super) fn items(schema: &Json) -> Option<&Json> {
 pub(super) fn properties(schema: &Json) -> Option<&serde_json::Map<String, Json>> {
     let own = schema.get("properties").and_then(Json::as_object);
     own.or_else(|| schema.get("anyOf")?.as_array()?.iter().find_map(|s| s.get("properties")?.as_object()))
+}
+
+/// Every dotted key of the schema.
+pub(super) fn keys(schema: &Json) -> Vec<String> {
+    let Some(known) = properties(schema) else { return vec![String::new()] };
+    let within = |(name, schema): (&String, &Json)| -> Vec<String> {
+        keys(schema).into_iter().map(|key| if key.is_empty() { name.clone() } else { format!("{name}.{key}") }).collect()
+    };
+    known.iter().flat_map(within).collect()
 }
 
 /// Takes out of `layer` whatever does not belong there, an error for each. `schema` is the root.

@@ -13,7 +13,7 @@ use crate::engine::hosts::{HostState, Robots};
 use crate::engine::keep::Keeper;
 use crate::engine::purse::Purse;
 use crate::engine::request::Builder;
-use crate::engine::run::{Interrupt, Signals, encoder_spec, name_taken, same_name};
+use crate::engine::run::{Interrupt, Signals, encoder_spec, wrong_columns};
 use crate::engine::scope::Unjudged;
 use crate::engine::tally::Tally;
 use crate::engine::work::{Flight, Item};
@@ -128,6 +128,8 @@ pub(crate) struct Dispatcher {
     pub results: u64,
     pub next_turn: Moment,
     pub waits_on: Option<String>,
+    /// Limit keys whose wait was told, and until when that is enough.
+    pub waits_told: HashMap<Arc<str>, Moment>,
     /// A host waits for a permit to come back.
     pub blocked: bool,
     pub stopping: Option<String>,
@@ -142,8 +144,12 @@ pub(crate) struct Dispatcher {
     pub shortage: Option<Moment>,
     /// Since when nothing but shortages of this machine came of what was tried.
     pub short_since: Option<Moment>,
+    /// Among the repeated records were some with other columns than their first.
+    pub duplicates_differ: bool,
     /// Why the run cannot go on now (a key that only refuses, no proxy left).
     pub defer: Option<String>,
+    /// Why the run ended with 75, for `status`.
+    pub deferred_for: Option<String>,
     /// Why some hosts cannot be asked in this run: their proxies are dead, others go on.
     pub no_way: Option<String>,
     /// When anything may be sent.
@@ -217,21 +223,27 @@ impl Dispatcher {
     }
 
     /// Ends what is in flight; its entries are simply pending, but for those whose request must not be sent again. What was sent may
-    /// arrive all the same.
+    /// arrive all the same, and was a request.
     pub(super) fn abandon(&mut self) {
         self.tasks.abort_all();
         let now = self.clock.now();
         let repeatable = self.builder.is_repeatable();
         for (_, flight) in std::mem::take(&mut self.flights) {
+            let written = flight.stage.may_be_written();
+            if !flight.landed && written {
+                self.tally.sent(&flight.url);
+            }
             if let Some(permit) = flight.permit {
                 self.limits.lost(permit, now);
             }
             if let Item::Entry(work) = flight.item
                 && !repeatable
+                && (flight.landed || written || work.hop.as_ref().is_some_and(|h| !h.seen.is_empty()))
             {
                 self.skip_as_sent(work, flight.landed);
             }
         }
+        self.in_flight = 0;
         if repeatable {
             return;
         }
@@ -293,9 +305,9 @@ impl Dispatcher {
                     });
                 }
             }
-            Some(Fed::Columns(columns)) => {
-                if let Some(name) = same_name(&self.kit.extractor, &columns) {
-                    self.stop_after = Some(name_taken(name));
+            Some(Fed::Columns { names: columns, sampled }) => {
+                if let Some(e) = wrong_columns(&self.plan, &self.kit.extractor, &columns, sampled) {
+                    self.stop_after = Some(e);
                     self.fed = None;
                     return;
                 }
@@ -396,12 +408,12 @@ impl Dispatcher {
     }
 
     /// Only holds longer than `max_wait` are left.
-    fn deferred(&self) -> Option<End> {
-        if let Some(why) = &self.defer {
+    fn deferred(&mut self) -> Option<End> {
+        if let Some(why) = self.defer.clone() {
             if !self.flights.is_empty() || !self.replies.is_empty() || !self.settles.is_empty() {
                 return None;
             }
-            return Some(self.defers(why));
+            return Some(self.defers(&format!("{why}; run the same command again later")));
         }
         if !self.flights.is_empty()
             || !self.replies.is_empty()
@@ -415,23 +427,25 @@ impl Dispatcher {
         let now = self.clock.now();
         let soonest = self.frontier.dues.peek().map_or(self.next_turn, |Reverse((d, _))| self.next_turn.min(*d));
         if soonest == Moment::FAR {
-            return self.no_way.as_ref().map(|why| self.defers(why));
+            let why = self.no_way.clone()?;
+            return Some(self.defers(&format!("{why}; run the same command again later")));
         }
         if soonest.since(now) <= self.plan.limits.max_wait {
             return None;
         }
         let until = self.clock.wall().plus(soonest.since(now));
-        self.events.emit(&Event::Stopping {
-            why: format!(
-                "deferred: only holds longer than max_wait ({}) are left; run the same command again at {until} or later",
-                show_duration(self.plan.limits.max_wait)
-            ),
-        });
-        Some(End { finish: "deferred".into(), done: false })
+        let what = self.first_wait(now).map_or_else(String::new, |(what, _)| format!(", the first a {what}"));
+        let most = show_duration(self.plan.limits.max_wait);
+        Some(
+            self.defers(&format!(
+                "only holds longer than max_wait ({most}) are left{what}; run the same command again at {until} or later"
+            )),
+        )
     }
 
-    fn defers(&self, why: &str) -> End {
-        self.events.emit(&Event::Stopping { why: format!("deferred: {why}; run the same command again later") });
+    fn defers(&mut self, why: &str) -> End {
+        self.events.emit(&Event::Stopping { why: format!("deferred: {why}") });
+        self.deferred_for = Some(why.to_owned());
         End { finish: "deferred".into(), done: false }
     }
 
@@ -514,13 +528,20 @@ impl Dispatcher {
             Snapshot { account: self.account(), in_flight: self.in_flight as u64, input_done: self.input_done, ..Snapshot::default() };
         let crawl = self.plan.crawl.is_some();
         self.tally.fill(&mut snapshot, now, crawl);
-        snapshot.waiting = (self.in_flight == 0 || self.next_turn != Moment::FAR).then(|| self.waits_on.clone()).flatten().map(|what| {
-            if self.next_turn == Moment::FAR {
-                format!("waiting: {what}")
-            } else {
-                format!("waiting: {what}, next in {}", show_duration(self.next_turn.since(now)))
-            }
-        });
+        if self.in_flight == 0 || self.next_turn != Moment::FAR {
+            // A turn of another host makes what was last waited for forgotten; whoever waits still does. A retry that is due
+            // before a hold ends goes first; one that a rate holds back all the same does not.
+            let told = match (self.waits_on.clone(), self.first_wait(now)) {
+                (Some(what), Some((_, at))) if at >= self.next_turn || !what.starts_with("hold") => Some((what, self.next_turn)),
+                (_, Some(first)) => Some(first),
+                (what, None) => what.map(|what| (what, self.next_turn)),
+            };
+            snapshot.waiting = told.map(|(what, at)| match at {
+                Moment::FAR => format!("waiting: {what}"),
+                at => format!("waiting: {what}, next in {}", show_duration(at.since(now))),
+            });
+        }
+        snapshot.deferred.clone_from(&self.deferred_for);
         let mut hosts: Vec<HostWait> = self
             .schedule
             .waiting()
@@ -531,10 +552,27 @@ impl Dispatcher {
             })
             .take(512)
             .collect();
+        // At the pace of before, what is held or out of reach does not come to its end.
+        let stuck = |h: &HostWait| !matches!(h.cause.as_str(), "delay" | "limit");
+        if self.in_flight == 0 && self.schedule.ready_hosts() == 0 && !hosts.is_empty() && hosts.iter().all(stuck) {
+            snapshot.eta_s = None;
+        }
         hosts.sort_by_key(|h| Reverse(h.wait_ms));
         hosts.truncate(20);
         snapshot.hosts = hosts;
         snapshot
+    }
+
+    /// Of all that waits, what may go first and when.
+    fn first_wait(&self, now: Moment) -> Option<(String, Moment)> {
+        let host = self.schedule.waiting().filter(|(_, _, at)| *at != Moment::FAR).min_by_key(|(_, _, at)| *at);
+        let due = self.frontier.dues.peek().map(|Reverse((at, _))| *at);
+        match (host, due) {
+            (Some((slot, key, at)), due) if due.is_none_or(|due| at <= due) => {
+                Some((format!("{} at {}", self.cause(slot, now), key.authority()), at))
+            }
+            (_, due) => due.map(|at| ("wait before a retry".to_owned(), at)),
+        }
     }
 
     /// The account, with what is not committed yet.

@@ -18,8 +18,8 @@ const FIRST: u64 = 100;
 
 /// What the feeder tells.
 pub(crate) enum Fed {
-    /// The columns that are carried; comes first.
-    Columns(Vec<String>),
+    /// The columns that are carried; comes first. `sampled`: those of the first records.
+    Columns { names: Vec<String>, sampled: bool },
     /// Records with the position behind them.
     Batch(Vec<Offer>, InputMark),
     /// For the person.
@@ -59,9 +59,9 @@ impl Feeder {
     /// `Err(None)`: nobody listens any more.
     fn read(&self) -> Result<(), Option<FeedError>> {
         let mut reader = input::open(&self.plan, self.resume.as_ref()).map_err(|e| Some(FeedError::Input(e)))?;
-        let columns = reader.columns().to_vec();
+        let columns = Fed::Columns { names: reader.columns().to_vec(), sampled: reader.is_sampled() };
         self.tell(&mut reader)?;
-        self.send(Fed::Columns(columns))?;
+        self.send(columns)?;
         let is_stdin = self.plan.source == InputSource::Stdin;
         let (mut batch, mut size) = (Vec::new(), 1);
         let (mut good, mut bad) = (0u64, 0u64);
@@ -85,7 +85,7 @@ impl Feeder {
             let body = match record.body {
                 Ok(listed) => self.offer(&listed, &record.columns).map_err(|m| {
                     let shown: String = listed.chars().take(200).collect();
-                    BadRecord { message: format!("{}: {m}: {:?}", self.place(record.line), printable(&shown)), url: listed }
+                    BadRecord { message: format!("{}: {m}: \"{}\"", self.place(record.line), printable(&shown)), url: listed }
                 }),
                 Err(message) => Err(BadRecord { url: record.shown, message }),
             };

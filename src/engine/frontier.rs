@@ -19,6 +19,9 @@ use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+/// The state's name for [`Dispatcher::duplicates_differ`].
+pub(super) const DUPLICATES_DIFFER: &str = "duplicates_differ";
+
 /// What the store answered.
 pub(crate) enum Reply {
     /// Of the records offered, where single ones are told, too: row, masked address, what is wrong with it.
@@ -224,7 +227,11 @@ impl Dispatcher {
                         }
                         // Seeds are never too deep.
                         Offered::Cut => {}
-                        Offered::Known { .. } => {
+                        Offered::Known { differs, .. } => {
+                            if differs && !std::mem::replace(&mut self.duplicates_differ, true) {
+                                let store = self.store.clone();
+                                self.replies.push(Box::pin(async move { Reply::Told(store.put(DUPLICATES_DIFFER, "1").await) }));
+                            }
                             self.tally.ended(false);
                         }
                         Offered::Bad => {
@@ -273,7 +280,7 @@ impl Dispatcher {
     fn tell_of_record(&self, offered: &Offered, row: u64, url: String, bad: &str) {
         let (fate, message) = match offered {
             Offered::New(_) | Offered::Cut => return,
-            Offered::Known { first_row } => ("duplicate", format!("row {first_row} was first")),
+            Offered::Known { first_row, .. } => ("duplicate", format!("row {first_row} was first")),
             Offered::Bad => ("bad-input", mask_url(bad)),
         };
         self.events.emit(&Event::Settled { row, url, fate: fate.to_owned(), rows: 0, message: Some(message) });

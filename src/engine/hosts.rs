@@ -27,8 +27,8 @@ pub(crate) enum Robots {
         /// When the first of them was.
         since: Moment,
     },
-    /// Given up.
-    GivenUp,
+    /// Given up; what it last gave, like `the server answered 503`.
+    GivenUp(String),
 }
 
 /// One host.

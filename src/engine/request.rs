@@ -206,6 +206,7 @@ impl Builder {
             fresh: !self.repeatable && hop.method == self.method,
             identity,
             want: fetch::Want::Accepted,
+            stage: fetch::Stage::default(),
         })
     }
 
@@ -220,6 +221,7 @@ impl Builder {
             fresh: false,
             identity: false,
             want: fetch::Want::Robots,
+            stage: fetch::Stage::default(),
         }
     }
 

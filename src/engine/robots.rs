@@ -9,7 +9,7 @@ use crate::engine::work::{Flight, Item, RobotsWork};
 use crate::engine::worker::Facts;
 use crate::events::Event;
 use crate::limit::Refusal;
-use crate::model::{HostKey, Outcome};
+use crate::model::{HostKey, Outcome, show_duration};
 use crate::retry::{self, Judgement, WaitFrom};
 use crate::robots::{self, RobotsVerdict};
 use crate::schedule::Slot;
@@ -132,7 +132,13 @@ impl Dispatcher {
         let (times, since) = h.robots_tries;
         let since = since.unwrap_or(now);
         if now.since(since) >= self.plan.retry.host_give_up {
-            h.robots = Robots::GivenUp;
+            let why = why.strip_prefix("robots.txt: ").unwrap_or(why);
+            h.robots = Robots::GivenUp(why.to_owned());
+            let host = self.schedule.key(slot).map(ToString::to_string).unwrap_or_default();
+            self.events.notice(format!(
+                "{host} gave no robots.txt for {} ({why}): its entries are skipped `host-unreachable`",
+                show_duration(self.plan.retry.host_give_up)
+            ));
         } else {
             let wait = robots::reask(times + 1);
             let give_up = since + self.plan.retry.host_give_up;

@@ -7,7 +7,7 @@ use crate::engine::dispatcher::{Backlog, Dispatcher, End, store_failed};
 use crate::engine::error::exit_code;
 use crate::engine::extraction::{self, Kit};
 use crate::engine::feeder::{Fed, Feeder};
-use crate::engine::frontier::Frontier;
+use crate::engine::frontier::{DUPLICATES_DIFFER, Frontier};
 use crate::engine::keep::Keeper;
 use crate::engine::purse;
 use crate::engine::request::Builder;
@@ -16,9 +16,11 @@ use crate::engine::tally::Tally;
 use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, Snapshot, Stats};
 use crate::extract::{CrawlScope, Extractor};
-use crate::fetch::Fetcher;
+use crate::fetch::{Fetcher, SetupError};
+use crate::input::InputError;
 use crate::limit::{Hours, Limits};
-use crate::model::plan::{InputSource, Plan, StatePlace};
+use crate::model::Template;
+use crate::model::plan::{BodyPlan, HeaderValue, InputSource, Plan, StatePlace};
 use crate::schedule::Schedule;
 use crate::store::encode::{Encoder, EncoderSpec};
 use crate::store::{self, OpenError, Opened, Store, StoreConfig};
@@ -64,7 +66,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     let extractor = compile(&plan)?;
     let builder = Arc::new(Builder::new(plan.clone()).map_err(job)?);
     let scope = compile_scope(&plan)?;
-    let fetcher = Fetcher::new(&plan.request, &plan.network, shared.clone()).map_err(|e| job(e.to_string()))?;
+    let fetcher = Fetcher::new(&plan.request, &plan.network, shared.clone()).map_err(|e| setup_failed(&e))?;
     let most = plan.limits.workers.min(fetcher.budget()).max(1);
 
     let mut limits = Limits::new(&plan.limits, &plan.hosts);
@@ -167,6 +169,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         results: opened.account.results,
         next_turn: Moment::FAR,
         waits_on: None,
+        waits_told: HashMap::new(),
         blocked: false,
         stopping: None,
         scope_parts,
@@ -176,7 +179,9 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         drops: 0,
         shortage: None,
         short_since: None,
+        duplicates_differ: opened.extra.contains_key(DUPLICATES_DIFFER),
         defer: None,
+        deferred_for: None,
         no_way: None,
         hours: plan.limits.hours.as_ref().map(Hours::new),
         tokens: Tokens::new(plan.auth.as_ref()),
@@ -205,47 +210,110 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
             hint: Some("nothing committed is lost: run the same command again, and please report it".into()),
         });
     };
+    let flushed = if ended.is_err() {
+        dispatcher.abandon();
+        dispatcher.flush().await
+    } else {
+        Ok(())
+    };
+    // Those in flight count as sent from here on.
     if let Some(purse) = &mut dispatcher.purse {
         purse.close();
     }
-    let flushed = if ended.is_err() { dispatcher.flush().await } else { Ok(()) };
-    let snapshot = dispatcher.snapshot(clock.now());
-    let stats = finish(&mut dispatcher, &store, ended, &opened).await;
-    events.snapshot(&Snapshot { in_flight: 0, waiting: None, ..snapshot });
-    flushed?;
-    let stats = stats?;
+    let snapshot = Snapshot { in_flight: 0, waiting: None, eta_s: None, ..dispatcher.snapshot(clock.now()) };
+    // What `status` tells of the run from now on; it rides on the last commit.
+    let _ = store.snapshot(serde_json::to_string(&snapshot).unwrap_or_default()).await;
+    let ended = match flushed {
+        Err(e) if ended.is_ok() => Err(e),
+        _ => ended,
+    };
+    let (stats, failed) = finish(&mut dispatcher, &store, ended, &opened).await;
+    events.snapshot(&snapshot);
     events.emit(&Event::RunEnded { stats: Box::new(stats.clone()) });
-    Ok(stats)
+    failed.map_or(Ok(stats), Err)
 }
 
 /// What a job's files say before anything is sent: the list can be opened and its columns fit template and fields, the
 /// authorities of `ca_file` can be read. Gives the reader's notices.
 ///
 /// # Errors
-/// As [`run`] would end, state and sinks left out.
-pub fn check(plan: &Plan) -> Result<Vec<String>, RunError> {
-    let extractor = compile(plan)?;
-    Builder::new(Arc::new(plan.clone())).map_err(job)?;
-    Fetcher::new(&plan.request, &plan.network, Arc::new(SystemClock::new())).map_err(|e| job(e.to_string()))?;
-    if !matches!(plan.input.source, InputSource::File(_)) {
-        return Ok(Vec::new());
+/// All that is found; the first is how [`run`] would end, state and sinks left out. Those of a key begin with it.
+pub fn check(plan: &Plan) -> Result<Vec<String>, Vec<RunError>> {
+    let mut errors = Vec::new();
+    let extractor = compile(plan).map_err(|e| errors.push(e)).ok();
+    errors.extend(Builder::new(Arc::new(plan.clone())).err().map(job));
+    errors.extend(Fetcher::new(&plan.request, &plan.network, Arc::new(SystemClock::new())).err().map(|e| setup_failed(&e)));
+    let reader = matches!(plan.input.source, InputSource::File(_)).then(|| crate::input::open(&plan.input, None));
+    let mut notices = Vec::new();
+    match reader {
+        None => {}
+        Some(Err(e)) => {
+            let (message, hint) = (e.to_string(), e.hint().map(str::to_owned));
+            errors.push(match e {
+                InputError::Template { .. } => RunError::Job { message: format!("input.url: {message}"), hint },
+                e if e.is_io() => RunError::Io { message, hint },
+                _ => RunError::Input { message, hint },
+            });
+        }
+        Some(Ok(mut reader)) => {
+            errors.extend(extractor.as_ref().and_then(|e| same_name(e, reader.columns())).map(name_taken));
+            errors.extend(unknown_columns(plan, reader.columns(), reader.is_sampled()));
+            notices = reader.notices();
+        }
     }
-    let mut reader = crate::input::open(&plan.input, None).map_err(|e| {
-        let (message, hint) = (e.to_string(), e.hint().map(str::to_owned));
-        if e.is_io() { RunError::Io { message, hint } } else { RunError::Input { message, hint } }
-    })?;
-    if let Some(name) = same_name(&extractor, reader.columns()) {
-        return Err(name_taken(name));
+    if errors.is_empty() { Ok(notices) } else { Err(errors) }
+}
+
+/// Places of the request that no column fills; a list without columns has `url` alone. Of `sampled` columns only those of the
+/// first records are known, and a later record may have what these lack.
+fn unknown_columns(plan: &Plan, columns: &[String], sampled: bool) -> Vec<RunError> {
+    if sampled {
+        return Vec::new();
     }
-    Ok(reader.notices())
+    let r = &plan.request;
+    let mut templates: Vec<(String, &Template)> = r.query.iter().map(|(name, t)| (format!("request.query.{name}"), t)).collect();
+    let of_hosts = plan.hosts.iter().enumerate().map(|(i, h)| (format!("host[{i}]"), &h.headers));
+    for (section, headers) in std::iter::once(("request".to_owned(), &r.headers)).chain(of_hosts) {
+        for (name, value) in headers {
+            if let HeaderValue::Text(t) = value {
+                templates.push((format!("{section}.headers.{name}"), t));
+            }
+        }
+    }
+    match &r.body {
+        None => {}
+        Some(BodyPlan::Text(t)) => templates.push(("request.body".into(), t)),
+        Some(BodyPlan::Json(t)) => templates.push(("request.json".into(), t)),
+        Some(BodyPlan::Form(fields)) => templates.extend(fields.iter().map(|(name, t)| (format!("request.form.{name}"), t))),
+    }
+    let known = |name: &str| columns.iter().any(|c| c.trim() == name) || (columns.is_empty() && name == "url");
+    let mut errors = Vec::new();
+    for (key, template) in templates {
+        for name in template.names().into_iter().filter(|name| !known(name)) {
+            let have =
+                if columns.is_empty() { "a list of addresses has \"url\" alone".to_owned() } else { format!("there are {columns:?}") };
+            errors.push(job(format!("{key}: the input has no column {name:?}: {have}")));
+        }
+    }
+    errors
+}
+
+/// What is wrong with the columns of the input, as far as a run cannot do without.
+pub(crate) fn wrong_columns(plan: &Plan, extractor: &Extractor, columns: &[String], sampled: bool) -> Option<RunError> {
+    let taken = same_name(extractor, columns).map(name_taken);
+    taken.or_else(|| unknown_columns(plan, columns, sampled).into_iter().next())
+}
+
+pub(crate) fn setup_failed(e: &SetupError) -> RunError {
+    job(if matches!(e, SetupError::CaFile(_)) { format!("request.tls.{e}") } else { e.to_string() })
 }
 
 /// A field that has the name of a carried column.
-pub(crate) fn same_name<'a>(extractor: &'a Extractor, columns: &[String]) -> Option<&'a str> {
+fn same_name<'a>(extractor: &'a Extractor, columns: &[String]) -> Option<&'a str> {
     extractor.field_names().iter().find(|f| columns.contains(f)).map(String::as_str)
 }
 
-pub(crate) fn name_taken(name: &str) -> RunError {
+fn name_taken(name: &str) -> RunError {
     RunError::Job {
         message: format!("extract.fields.{name}: the input has a column of that name"),
         hint: Some("name the field otherwise".into()),
@@ -381,32 +449,50 @@ pub(crate) fn fetched_before(account: &Account, by_reason: &BTreeMap<String, u64
     (account.results + account.skipped).saturating_sub(unfetched)
 }
 
-/// Commits what is settled and draws up the figures.
-async fn finish(d: &mut Dispatcher, store: &Store, ended: Result<End, RunError>, opened: &Opened) -> Result<Stats, RunError> {
+/// Commits what is settled and draws up the figures: of a run that failed those of its last commit, with what failed.
+async fn finish(d: &mut Dispatcher, store: &Store, ended: Result<End, RunError>, opened: &Opened) -> (Stats, Option<RunError>) {
+    const FAILED: &str = "stopped:failure";
     let (end, failed) = match ended {
         Ok(end) => (end, None),
-        Err(e) => (End { finish: "stopped:failure".into(), done: false }, Some(e)),
+        Err(e) => (End { finish: FAILED.into(), done: false }, Some(e)),
     };
     let kept = d.keep_limits_for_good().await;
-    let account = store.commit().await;
-    if let Ok(account) = &account {
-        d.events.emit(&Event::Committed { account: *account });
-    }
-    if let Some(e) = failed {
-        let _ = store.close(None).await;
-        return Err(e);
-    }
-    kept?;
-    let account = account.map_err(store_failed)?;
-    let by_reason = store.by_reason();
-    tell_of_cut(d, store.cut());
+    let committed = store.commit().await;
+    let (account, by_reason) = match &committed {
+        Ok(account) => {
+            d.events.emit(&Event::Committed { account: *account });
+            (*account, store.by_reason())
+        }
+        Err(_) => (*store.committed().borrow(), durable_reasons(&d.plan)),
+    };
     let stats = stats(d, end.finish, account, by_reason);
-    let code = end.done.then(|| exit_code(&stats));
-    store.close(code).await.map_err(store_failed)?;
+    let failed = failed.or(kept.err()).or_else(|| committed.err().map(store_failed));
+    if failed.is_none() {
+        tell_of_cut(d, store.cut());
+        if d.duplicates_differ {
+            d.events.notice("repeated addresses stand in rows that differ in other columns: [input] duplicates = \"fetch\" asks for each");
+        }
+    }
+    let code = (end.done && failed.is_none()).then(|| exit_code(&stats));
+    let failed = match (failed, store.close(code).await) {
+        (None, Err(e)) => Some(store_failed(e)),
+        (failed, _) => failed,
+    };
+    if failed.is_some() {
+        return (Stats { finish: FAILED.into(), ..stats }, failed);
+    }
     if opened.finished.is_some() && stats.requests == 0 && end.done {
         d.events.notice("this job was done before; nothing was sent".to_owned());
     }
-    Ok(stats)
+    (stats, None)
+}
+
+/// Skipped entries by reason as the last commit left them, where the store can no longer say.
+fn durable_reasons(plan: &Plan) -> BTreeMap<String, u64> {
+    match &plan.state {
+        StatePlace::Folder(dir) => store::read::status(dir).ok().flatten().map_or_else(BTreeMap::new, |view| view.by_reason),
+        StatePlace::Throwaway => BTreeMap::new(),
+    }
 }
 
 /// What `depth` cut is named with its key.

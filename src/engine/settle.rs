@@ -116,9 +116,7 @@ impl Dispatcher {
         };
         self.spent(flight, end);
         if !facts.unsent {
-            self.tally.requests += 1;
-            let host = flight.url.host_str().unwrap_or_default();
-            self.tally.host(host, |h| h.requests += 1);
+            self.tally.sent(&flight.url);
         }
         self.tally.bytes += facts.wire_bytes;
         if !facts.quotas.is_empty() {
@@ -632,6 +630,8 @@ impl Dispatcher {
     ) {
         let status = status.or_else(|| work.tries.records.iter().rev().find_map(|r| r.status));
         let class = if reason == Reason::Forbidden { Class::Blocked } else { reason.class() };
+        let of_page = self.page_of(work).map(|page| format!("page {page}: {message}"));
+        let message = of_page.as_deref().unwrap_or(message);
         let record = SkippedRecord {
             columns: &work.lease.columns,
             row: work.lease.row,
@@ -662,6 +662,12 @@ impl Dispatcher {
         let code = reason.code();
         self.settles.push(Settle::Skipped { entry: work.lease.entry, record: bytes, reason, state: Some(work.state()) });
         self.fate(&work.lease, work.refused_at.as_ref(), work.target.host_str().unwrap_or_default(), &code, 0, Some(message));
+    }
+
+    /// The masked address of the page that a paged entry stands at, where that is not its own.
+    fn page_of(&self, work: &Work) -> Option<String> {
+        let page = self.kit.extractor.pager()?.request(&work.target, work.page.as_ref()?).url;
+        (page != work.target).then(|| mask_url(page.as_str()))
     }
 
     /// A lease that gives no request.

@@ -4,6 +4,7 @@ use crate::clock::Moment;
 use crate::events::{HostStats, Snapshot};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
+use url::Url;
 
 /// Hosts kept apart while a run lasts; past that the smallest are folded into `other`, so that memory stays flat.
 const HOSTS: usize = 4096;
@@ -34,6 +35,12 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// A request was written to a connection, or may have been.
+    pub(crate) fn sent(&mut self, url: &Url) {
+        self.requests += 1;
+        self.host(url.host_str().unwrap_or_default(), |h| h.requests += 1);
+    }
+
     pub(crate) fn host(&mut self, name: &str, change: impl FnOnce(&mut HostStats)) {
         if let Some(h) = self.hosts.get_mut(name) {
             change(h);
@@ -85,7 +92,8 @@ impl Tally {
         if self.waits.len() > 4096 {
             self.waits.retain(|(_, end), _| end * WAIT_STEP > now.0);
         }
-        *self.waits.entry((cause, (now + d).0 / WAIT_STEP)).or_insert(0) += 1;
+        // Rounded up: of a wait that the run's end cuts short no more is told than the run lasted.
+        *self.waits.entry((cause, (now + d).0.div_ceil(WAIT_STEP))).or_insert(0) += 1;
     }
 
     /// Seconds by cause that were waited for until now: of a wait that still runs only what has passed.
@@ -171,6 +179,9 @@ mod tests {
         t.waits("backoff", at(1), Duration::from_secs(2));
         let waited = t.waited_s(at(2));
         assert_eq!((waited["hold"], waited["backoff"]), (1.0, 2.0));
+        let mut cut = Tally::default();
+        cut.waits("hold", Moment(1_010_000_000), Duration::from_millis(30_070));
+        assert!(cut.waited_s(Moment(1_050_000_000))["hold"] <= 0.04, "no longer than the run was there to wait");
         assert!((t.waited_s(at(300_000))["hold"] - 200_000.0).abs() < 1e-6);
         for i in 0..20_000 {
             t.waits("hold", at(i), Duration::from_secs(1));

@@ -8,17 +8,26 @@ use crate::engine::hosts::{HostState, Robots};
 use crate::engine::request::PageParts;
 use crate::engine::work::{Flight, Item, RobotsWork, Work};
 use crate::engine::worker::{ForParse, robots_url};
-use crate::fetch::{Fetcher, ProxyRest};
-use crate::limit::{Claim, Why};
+use crate::events::{Event, Events};
+use crate::fetch::{Fetcher, ProxyRest, Stage};
+use crate::limit::{Claim, Verdict, Why};
 use crate::model::plan::Plan;
 use crate::model::{HostKey, Reason};
 use crate::retry::State;
 use crate::schedule::{Gate, Slot, Turn};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 /// What a robots.txt is called as its host's probe; entries count from 1.
 pub(super) const ROBOTS: i64 = 0;
+
+/// Waits for a rate from this length on are told with `--verbose` and in `--events`,
+const TOLD_FROM: Duration = Duration::from_millis(100);
+/// of one key no more often than this.
+const TOLD_EVERY: Duration = Duration::from_secs(1);
+/// Keys told of are known up to this many; further ones are not told.
+const WAITS_TOLD: usize = 4096;
 
 impl Dispatcher {
     /// Starts as many attempts as may be started now.
@@ -35,7 +44,9 @@ impl Dispatcher {
                 if verdict.at > now {
                     self.next_turn = verdict.at;
                     self.keeper.waited_for |= verdict.why == Why::Save;
-                    self.waits_on = Some(words(&self.limits, verdict, &job));
+                    let what = words(&self.limits, verdict, &job);
+                    tell_of_wait(&self.events, &mut self.waits_told, &job, verdict, &what, now);
+                    self.waits_on = Some(what);
                     return;
                 }
             }
@@ -55,6 +66,8 @@ impl Dispatcher {
                 hosts,
                 plan,
                 waits_on,
+                waits_told,
+                events,
                 blocked,
                 keeper,
                 shop,
@@ -107,7 +120,9 @@ impl Dispatcher {
                         wanted
                     }
                     Err((verdict, claims)) => {
-                        *waits_on = Some(words(counter.limits, verdict, &claims));
+                        let what = words(counter.limits, verdict, &claims);
+                        tell_of_wait(events, waits_told, &claims, verdict, &what, now);
+                        *waits_on = Some(what);
                         *blocked |= verdict.at == Moment::FAR;
                         keeper.waited_for |= verdict.why == Why::Save;
                         Gate::At(verdict.at)
@@ -182,7 +197,7 @@ impl Dispatcher {
         // Links beyond the depth too: the store keeps them for a run that goes deeper.
         let links = self.plan.crawl.is_some();
         let parse = ForParse { lease: work.lease.clone(), attempts: work.tries.charged + 1, page: work.page.clone(), links };
-        let flight = self.fly(Item::Entry(work), slot, admitted, url, now);
+        let flight = self.fly(Item::Entry(work), slot, admitted, (url, request.stage.clone()), now);
         self.tasks.spawn(self.shop.clone().entry(flight, request, parse));
     }
 
@@ -229,11 +244,11 @@ impl Dispatcher {
         let named = self.hosts.get(&slot).is_some_and(|h| h.named);
         let request = self.builder.robots(robots.url.clone(), named);
         let url = robots.url.clone();
-        let flight = self.fly(Item::Robots(robots), slot, admitted, url, now);
+        let flight = self.fly(Item::Robots(robots), slot, admitted, (url, request.stage.clone()), now);
         self.tasks.spawn(self.shop.clone().robots(flight, request));
     }
 
-    fn fly(&mut self, item: Item, slot: Slot, admitted: Option<Admitted>, url: url::Url, now: Moment) -> u64 {
+    fn fly(&mut self, item: Item, slot: Slot, admitted: Option<Admitted>, (url, stage): (url::Url, Stage), now: Moment) -> u64 {
         let (permit, grant, claims, token) = match admitted {
             #[cfg(debug_assertions)]
             Some(mut a) if self.counts_at_send => {
@@ -248,7 +263,7 @@ impl Dispatcher {
         self.in_flight += 1;
         self.flights.insert(
             id,
-            Flight { item, slot, claims, token, permit, grant, started: now, started_wall: self.clock.wall(), url, landed: false },
+            Flight { item, slot, claims, token, permit, grant, started: now, started_wall: self.clock.wall(), url, stage, landed: false },
         );
         id
     }
@@ -257,16 +272,20 @@ impl Dispatcher {
     fn dropped(&mut self, slot: Slot, item: Item, now: Moment) {
         let Item::Entry(work) = item else { return };
         let Some(host) = self.hosts.get(&slot) else { return };
-        let given_up = matches!(host.breaker.state(now), State::GivenUp) || matches!(host.robots, Robots::GivenUp);
-        if given_up {
+        let robots = match &host.robots {
+            Robots::GivenUp(why) => Some(why.clone()),
+            _ => None,
+        };
+        if robots.is_some() || matches!(host.breaker.state(now), State::GivenUp) {
             // An entry never loses its own last reason.
             let own = work.tries.records.iter().rev().find(|r| r.charged).map(|r| (Reason::from_code(&r.outcome), r.status));
             let (reason, status) = own.unwrap_or((Reason::HostUnreachable, None));
-            let message = format!(
-                "{} gave no answer for {}",
-                self.schedule.key(slot).map_or("the host", HostKey::authority),
-                crate::model::show_duration(self.plan.retry.host_give_up)
-            );
+            let host = self.schedule.key(slot).map_or("the host", HostKey::authority);
+            let long = crate::model::show_duration(self.plan.retry.host_give_up);
+            let message = match robots {
+                Some(why) => format!("{host} gave no robots.txt for {long} ({why}), and robots.txt is obeyed"),
+                None => format!("{host} gave no answer for {long}"),
+            };
             self.skip(&work, reason, status, &message, None);
         } else {
             self.tell_of_robots();
@@ -300,7 +319,7 @@ fn wanted(plan: &Plan, host: &mut HostState, item: &Item, alone: bool, now: Mome
         Robots::Asking => return Gate::Blocked,
         Robots::Parked { until, .. } if *until > now => return Gate::At(*until),
         Robots::Unknown | Robots::Parked { .. } => return Gate::Instead,
-        Robots::GivenUp => return Gate::Drop,
+        Robots::GivenUp(_) => return Gate::Drop,
         Robots::Rules(rules) => {
             if !rules.allows(work.at()) {
                 return Gate::Drop;
@@ -334,4 +353,25 @@ fn proxies(fetcher: &Fetcher, item: &Item, max_wait: Duration) -> Way {
         }
         Some(rest) => Way::At(rest),
     }
+}
+
+/// A wait for a rate is told when it begins, not whenever a host asks again meanwhile. `what` names the rate and its key.
+fn tell_of_wait(events: &Events, told: &mut HashMap<Arc<str>, Moment>, claims: &[Claim], verdict: Verdict, what: &str, now: Moment) {
+    if matches!(verdict.why, Why::Free | Why::Hold | Why::Probe | Why::Save | Why::Concurrency(_)) {
+        return;
+    }
+    let key = claims.get(verdict.claim).map_or("", |c| &*c.key);
+    let wait = verdict.at.since(now);
+    if !events.detail() || wait < TOLD_FROM || verdict.at == Moment::FAR || told.get(key).is_some_and(|until| *until > now) {
+        return;
+    }
+    if told.len() >= WAITS_TOLD {
+        told.retain(|_, until| *until > now);
+    }
+    if told.len() >= WAITS_TOLD {
+        return;
+    }
+    told.insert(key.into(), verdict.at.max(now + TOLD_EVERY));
+    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    events.emit(&Event::Waiting { key: key.to_owned(), why: what.to_owned(), wait_ms });
 }

@@ -4,6 +4,7 @@ use crate::budget::Grant;
 use crate::clock::{Moment, Wall};
 use crate::engine::request::Hop;
 use crate::extract::PageState;
+use crate::fetch::Stage;
 use crate::limit::{Claim, Permit};
 use crate::model::HostKey;
 use crate::retry::Tries;
@@ -106,6 +107,8 @@ pub(crate) struct Flight {
     pub started: Moment,
     pub started_wall: Wall,
     pub url: Url,
+    /// How far it came.
+    pub stage: Stage,
     /// Off the wire; its answer is in extraction.
     pub landed: bool,
 }

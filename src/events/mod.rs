@@ -88,6 +88,15 @@ pub enum Event {
         /// `retry-after`, `reset` or `backoff`.
         from: &'static str,
     },
+    /// A limit lets nothing of its key go for a while (detail): told once for each wait, and once a second for a key at most.
+    Waiting {
+        /// Limit key (a host name, `job`, a domain, a token's number).
+        key: String,
+        /// Which rate, and at what.
+        why: String,
+        /// In how many milliseconds the next request may go.
+        wait_ms: u64,
+    },
     /// A host's entries wait for its breaker or its robots.txt.
     HostParked {
         /// Scheme, host and port.
@@ -281,6 +290,9 @@ pub struct Snapshot {
     pub waiting: Option<String>,
     /// What single hosts wait for, at most 20: host, cause, milliseconds.
     pub hosts: Vec<HostWait>,
+    /// Why the run ended with 75: what holds, and until when.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deferred: Option<String>,
 }
 
 /// What one host waits for.

@@ -46,6 +46,9 @@ impl Css {
         if text.starts_with(|c: char| c.is_ascii_lowercase()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
             return Ok(Self::Tag(LocalName::from(text)));
         }
+        if let Some(end) = text.chars().last().filter(|c| matches!(c, '.' | '#' | ':')) {
+            return Err(format!("{text:?} is no CSS selector: no name stands behind its last `{end}`"));
+        }
         Selector::parse(text)
             .map(|s| Self::Any(Box::new(s)))
             .map_err(|e| format!("{text:?} is no CSS selector that is known here: {}", why(&e.to_string())))

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::extract::pages::PageStep;
-use crate::model::plan::{FieldType, NextPage, Scope as CrawlWide, StopRule};
+use crate::model::plan::{Extensions, FieldType, NextPage, Scope as CrawlWide, StopRule};
 use proptest::prelude::*;
 
 fn plan(rows: Option<&str>, fields: &[(&str, &str)]) -> ExtractPlan {
@@ -191,8 +191,15 @@ fn all_that_is_wrong_is_named_with_its_key() {
     );
     p.required = vec!["nosuch".into()];
     p.types = [("other".to_owned(), FieldType::Text)].into();
-    let crawl =
-        CrawlPlan { follow: vec!["a".into()], depth: None, scope: CrawlWide::Any, include: vec![], exclude: vec![], max_pages: None };
+    let crawl = CrawlPlan {
+        follow: vec!["a".into()],
+        depth: None,
+        scope: CrawlWide::Any,
+        include: vec![],
+        exclude: vec![],
+        extensions: Extensions::Pages,
+        max_pages: None,
+    };
     let pages = PagesPlan { next: NextPage::Json("(".into()), param: None, first: 1, size: None, stop: vec![] };
     let errors = Extractor::compile(&p, Some(&crawl), Some(&pages)).err().unwrap();
     let keys: Vec<&str> = errors.iter().map(|e| e.key.as_str()).collect();
@@ -219,7 +226,15 @@ fn all_that_is_wrong_is_named_with_its_key() {
 }
 
 fn crawled(kind: &str, body: &str, robots: &str) -> Extracted {
-    let crawl = CrawlPlan { follow: vec![], depth: None, scope: CrawlWide::Any, include: vec![], exclude: vec![], max_pages: None };
+    let crawl = CrawlPlan {
+        follow: vec![],
+        depth: None,
+        scope: CrawlWide::Any,
+        include: vec![],
+        exclude: vec![],
+        extensions: Extensions::Pages,
+        max_pages: None,
+    };
     let extractor = Extractor::compile(&ExtractPlan::default(), Some(&crawl), None).unwrap();
     let url = Url::parse("http://h/").unwrap();
     let headers = headers(&[("content-type", kind), ("x-robots-tag", robots)]);

@@ -68,6 +68,10 @@ pub(super) fn parse(text: &str) -> Result<(Source, bool), String> {
     let source = match scheme {
         "css" => {
             let (selector, attribute) = split_attribute(body);
+            let end = selector.rsplit(char::is_whitespace).next().unwrap_or_default();
+            if attribute.is_none() && end.starts_with('@') {
+                return Err(format!("{end:?} names no attribute: write it like `css:a @href`"));
+            }
             Source::Css { css: Css::parse(selector)?, attribute: attribute.map(str::to_owned) }
         }
         // `json: []` is the empty array, not a list of nothing.

@@ -3,7 +3,7 @@
 use super::error::CompileError;
 use super::field;
 use crate::model::canonical;
-use crate::model::plan::{CrawlPlan, Scope};
+use crate::model::plan::{CrawlPlan, Extensions, Scope};
 use regex::Regex;
 use std::collections::{HashMap, HashSet};
 use url::{Host, Position, Url};
@@ -17,11 +17,12 @@ const BINARY: &[&str] = &[
     "wmv", "woff", "woff2", "xls", "xlsx", "xz", "zip", "zst",
 ];
 
-/// `[crawl] scope include exclude`, over all seeds of the job.
+/// `[crawl] scope include exclude extensions`, over all seeds of the job.
 pub struct CrawlScope {
     scope: Scope,
     include: Vec<Pattern>,
     exclude: Vec<Pattern>,
+    extensions: Extensions,
     /// Canonical addresses, host names or registrable domains of the seeds, by `scope`.
     names: HashSet<String>,
     /// Host name to the paths of its seeds, each up to its last slash.
@@ -44,7 +45,7 @@ impl CrawlScope {
         if !errors.is_empty() {
             return Err(errors);
         }
-        Ok(Self { scope: plan.scope, include, exclude, names: HashSet::new(), prefixes: HashMap::new() })
+        Ok(Self { scope: plan.scope, include, exclude, extensions: plan.extensions, names: HashSet::new(), prefixes: HashMap::new() })
     }
 
     /// Widens the scope by a seed, or by where a seed's redirect moved it to; whether it was not as wide before.
@@ -65,7 +66,7 @@ impl CrawlScope {
     /// Whether a link belongs to the crawl. `exclude` wins over `include`; seeds are not asked.
     ///
     /// # Errors
-    /// The rule that keeps it out: `scope`, `exclude`, `include` or `extension`.
+    /// The rule that keeps it out: `scope`, `exclude`, `include` or `extensions`.
     pub fn admits(&self, url: &Url) -> Result<(), &'static str> {
         let within = match self.scope {
             Scope::Any => true,
@@ -80,8 +81,8 @@ impl CrawlScope {
             Err("exclude")
         } else if !self.include.is_empty() && !self.include.iter().any(|p| p.matches(url)) {
             Err("include")
-        } else if binary(url) {
-            Err("extension")
+        } else if self.extensions == Extensions::Pages && binary(url) {
+            Err("extensions")
         } else {
             Ok(())
         }
@@ -171,7 +172,15 @@ mod tests {
 
     fn scope(scope: Scope, include: &[&str], exclude: &[&str], seeds: &[&str]) -> CrawlScope {
         let own = |l: &[&str]| l.iter().map(|s| (*s).to_owned()).collect();
-        let plan = CrawlPlan { follow: vec![], depth: None, scope, include: own(include), exclude: own(exclude), max_pages: None };
+        let plan = CrawlPlan {
+            follow: vec![],
+            depth: None,
+            scope,
+            include: own(include),
+            exclude: own(exclude),
+            extensions: Extensions::Pages,
+            max_pages: None,
+        };
         let mut out = CrawlScope::compile(&plan).unwrap();
         for s in seeds {
             out.add_seed(&Url::parse(s).unwrap());
@@ -239,7 +248,7 @@ mod tests {
     fn endings_count_in_the_last_segment_only() {
         let s = scope(Scope::Any, &[], &[], &[]);
         for out in ["http://h/a.PDF", "http://h/x/a.tar.gz?b=c", "http://h/a.min.js"] {
-            assert_eq!(says(&s, out), "extension", "{out}");
+            assert_eq!(says(&s, out), "extensions", "{out}");
         }
         for ok in [
             "http://h/a.pdf/",
@@ -263,6 +272,7 @@ mod tests {
             scope: Scope::Any,
             include: vec!["/(/".into()],
             exclude: vec!["*".into(), String::new(), "/(?:x{1000}){1000}/".into()],
+            extensions: Extensions::Any,
             max_pages: None,
         };
         let errors = CrawlScope::compile(&plan).err().unwrap();

@@ -14,6 +14,8 @@ pub(super) struct Way<'a> {
     /// Host and port of the proxy, and its name alone.
     pub(super) proxy: Option<(&'a str, &'a str)>,
     pub(super) https: bool,
+    /// TCP stands and the TLS handshake was under way.
+    pub(super) in_tls: bool,
     /// A connection through the proxy was made lately: a time-out is then the target's.
     pub(super) proxy_works: bool,
 }
@@ -196,7 +198,11 @@ fn connect_failure(err: &reqwest::Error, causes: &Causes<'_>, way: &Way<'_>, tar
             };
         }
         if err.is_timeout() {
-            let what = format!("no connection to {target} in time");
+            let what = if way.in_tls {
+                format!("connected, but the TLS handshake on the way to {target} stalled")
+            } else {
+                format!("no connection to {target} in time")
+            };
             return (if way.proxy_works { Reason::ConnectTimeout } else { Reason::ProxyUnreachable }, via(&what));
         }
         if !(way.https && causes.tls.is_some()) {
@@ -211,7 +217,8 @@ fn connect_failure(err: &reqwest::Error, causes: &Causes<'_>, way: &Way<'_>, tar
         return (reason, say(&causes.why()));
     }
     if err.is_timeout() {
-        return (Reason::ConnectTimeout, say("no connection in time"));
+        let what = if way.in_tls { "connected, but the TLS handshake stalled" } else { "no connection in time" };
+        return (Reason::ConnectTimeout, say(what));
     }
     if let Some(io) = causes.io {
         use io::ErrorKind as K;

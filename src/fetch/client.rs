@@ -3,7 +3,7 @@
 use super::SetupError;
 use super::dns::{Dns, HostResolver};
 use super::proxy::ProxyAddr;
-use super::trip::CountLayer;
+use super::trip::{CountLayer, Sessions};
 use crate::clock::{Clock, Moment};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
@@ -110,6 +110,7 @@ pub(super) fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, SetupError> {
         .dangerous()
         .with_custom_certificate_verifier(verifier)
         .with_no_client_auth();
+    config.resumption = rustls::client::Resumption::store(Arc::new(Sessions::new()));
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }

@@ -152,7 +152,7 @@ impl Inner {
         let lone = !in_flight.keeps;
         let client = if lone { &pair.lone } else { &pair.pooled };
 
-        let Request { method, mut url, headers, body, named, identity, want, .. } = req;
+        let Request { method, mut url, headers, body, named, identity, want, stage, .. } = req;
         if !url.username().is_empty() || url.password().is_some() {
             // in absolute form a proxy would see it; credentials are a header of the caller's
             let _ = url.set_username("").and_then(|()| url.set_password(None));
@@ -170,7 +170,7 @@ impl Inner {
         }
 
         let until = deadline.min(start + timeouts.first_byte);
-        let (sent, made) = Trip::new(port, named).around(timeout_at(until, client.execute(wire))).await;
+        let (sent, made) = Trip::new(port, named, stage.clone()).around(timeout_at(until, client.execute(wire))).await;
         if made {
             in_flight.made();
         }
@@ -182,6 +182,7 @@ impl Inner {
                     target: &shown(&url, port),
                     proxy: proxy_addr.map(|p| (p.shown.as_str(), p.url.host_str().unwrap_or(""))),
                     https: url.scheme() == "https",
+                    in_tls: stage.is_in_tls(),
                     proxy_works: pair.made_since(Moment(began.0.saturating_sub(60_000_000_000))),
                 };
                 let (reason, message, sent) = classify::send_failure(&e, &way);
@@ -193,17 +194,24 @@ impl Inner {
                 // On a connection of its own that never came about nothing was sent; in the pool one may have taken its place.
                 let sent = if lone && !made { Sent::No } else { Sent::Maybe };
                 let limit = timeouts.first_byte.min(timeouts.total);
-                let message = format!("{}: no answer began within {limit:?}", printable(&shown(&url, port)));
+                let what = if stage.is_in_tls() {
+                    "connected, but no TLS handshake was done"
+                } else if sent == Sent::No && stage.is_dialling() {
+                    "no connection was made"
+                } else {
+                    "no answer began"
+                };
+                let message = format!("{}: {what} within {limit:?}", printable(&shown(&url, port)));
                 let reused = !made && sent == Sent::Maybe;
                 return Err(Box::new(Failure { sent, reused, ..Failure::unsent(Reason::FirstByteTimeout, message) }));
             }
         };
         let status = response.status().as_u16();
         if let Some(p) = proxy.map(|i| &self.proxies.all[i]).filter(|p| status == 407 && p.reads(&url)) {
-            // The proxy's own words: no server was asked.
+            // The proxy's own words: no server was asked, but a request was written.
             let message = format!("proxy {}: proxy authorization required", p.shown);
             self.blame(proxy, &Reason::ProxyAuth, Sent::No, "", &message);
-            return Err(Box::new(Failure::unsent(Reason::ProxyAuth, message)));
+            return Err(Box::new(Failure { sent: Sent::Maybe, reused: !made, ..Failure::unsent(Reason::ProxyAuth, message) }));
         }
         let headers_at = self.clock.now();
         on_headers(headers_at);

@@ -28,6 +28,7 @@ mod trip;
 pub use fetcher::Fetcher;
 pub use policy::{Policy, is_private};
 pub use proxy::{ProxyRest, WayOut};
+pub use trip::Stage;
 
 use crate::model::plan::Timeouts;
 use url::Url;
@@ -55,6 +56,8 @@ pub struct Request {
     pub way: WayOut,
     /// Where they are not the plan's.
     pub timeouts: Option<Timeouts>,
+    /// Told how far it comes.
+    pub stage: Stage,
 }
 
 /// How much of a body is wanted.
@@ -73,7 +76,7 @@ pub enum SetupError {
     #[error("{0}")]
     Proxy(String),
     /// `tls.ca_file`.
-    #[error("ca_file {0}")]
+    #[error("ca_file: {0}")]
     CaFile(String),
     /// TLS itself.
     #[error("tls: {0}")]

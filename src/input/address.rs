@@ -3,7 +3,7 @@
 use super::error::InputError;
 use super::reader::Asides;
 use crate::model::plan::InputPlan;
-use crate::model::{META_COLUMNS, Template};
+use crate::model::{Columns, LISTED, META_COLUMNS, Template};
 
 /// How a record with columns gives its address.
 pub(super) enum Address {
@@ -24,13 +24,22 @@ pub(super) fn is_own(name: &str) -> bool {
 /// It names another column.
 pub(super) fn only_url(file: &str, plan: &InputPlan) -> Result<Option<Template>, InputError> {
     if let Some(name) = plan.url.names().iter().find(|n| **n != "url") {
-        return Err(InputError::hinted(
-            file,
-            format!("the template of the address names the column {name:?}, and a list of addresses has {{{{url}}}} alone"),
-            "write {{url}}, or give the list a header and the ending .csv",
-        ));
+        return Err(InputError::Template {
+            file: file.to_owned(),
+            message: format!("the template of the address names the column {name:?}, and a list of addresses has {{{{url}}}} alone"),
+            hint: Some("write {{url}}, or give the list a header and the ending .csv".into()),
+        });
     }
     Ok((plan.url.whole() != Some("url")).then(|| plan.url.clone()))
+}
+
+/// The columns of a record that has none: where the request wants it, the address as listed.
+pub(super) fn listed_alone(plan_keeps: bool, listed: &str) -> Columns {
+    let mut columns = Columns::new();
+    if plan_keeps {
+        columns.insert(LISTED.to_owned(), listed.into());
+    }
+    columns
 }
 
 /// Finds the address among these columns.

@@ -54,7 +54,8 @@ impl Delimited {
         let mut places = Vec::new();
         for name in wanted {
             let at = resolve(name, header.iter().map(String::as_str)).ok_or_else(|| {
-                InputError::wrong(&file, format!("the template of the address names the column {name:?}: {}", list(&found)))
+                let message = format!("the template of the address names the column {name:?}: {}", list(&found));
+                InputError::Template { file: file.clone(), message, hint: None }
             })?;
             places.push((name.to_owned(), at));
         }

@@ -18,6 +18,16 @@ pub enum InputError {
         /// What helps, where something does.
         hint: Option<String>,
     },
+    /// The template of the address names a column that the input does not have.
+    #[error("{file}: {message}")]
+    Template {
+        /// The file as it was named.
+        file: String,
+        /// Which column, and which there are.
+        message: String,
+        /// What helps, where something does.
+        hint: Option<String>,
+    },
     /// The operating system failed to read.
     #[error("{file}: cannot be read at offset {offset}: {cause}")]
     Io {
@@ -69,7 +79,7 @@ impl InputError {
     #[must_use]
     pub fn hint(&self) -> Option<&str> {
         match self {
-            Self::Wrong { hint, .. } => hint.as_deref(),
+            Self::Wrong { hint, .. } | Self::Template { hint, .. } => hint.as_deref(),
             Self::Io { .. } => None,
             Self::Torn { .. } => Some("the rows made so far stay: put the whole file in its place and run the same command again"),
             Self::Changed { .. } => Some("restore the file as it was, or start over with --fresh (nothing that was gathered is deleted)"),

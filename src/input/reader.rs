@@ -139,6 +139,11 @@ impl Reader {
         }
     }
 
+    /// Whether the columns are those of the first records only.
+    pub fn is_sampled(&self) -> bool {
+        matches!(self.kind, Kind::Jsonl(_))
+    }
+
     /// What the operator should know once, as lowercase sentences; taken.
     pub fn notices(&mut self) -> Vec<String> {
         std::mem::take(&mut self.asides.notices)

@@ -1,6 +1,6 @@
 //! One address a line.
 
-use super::address::only_url;
+use super::address::{listed_alone, only_url};
 use super::error::{InputError, head};
 use super::lines::{Cursor, Found, find_line, text_of};
 use super::reader::InputRecord;
@@ -13,12 +13,13 @@ pub(super) struct Text {
     pub(super) cursor: Cursor,
     /// `None`: the line is the address.
     template: Option<Template>,
+    keeps_listed: bool,
 }
 
 impl Text {
     pub(super) fn new(cursor: Cursor, plan: &InputPlan) -> Result<Self, InputError> {
         let template = only_url(&cursor.source.file, plan)?;
-        Ok(Self { cursor, template })
+        Ok(Self { cursor, template, keeps_listed: plan.keeps_listed })
     }
 
     pub(super) fn next(&mut self) -> Result<Option<InputRecord>, InputError> {
@@ -36,12 +37,13 @@ impl Text {
                         continue;
                     }
                     let (message, shown) = (self.cursor.bad("the line is longer than 1 MiB", begin), head(begin));
-                    let record = self.record(Err(message), shown);
+                    let record = self.record(Columns::new(), Err(message), shown);
                     self.cursor.skip()?;
                     return Ok(Some(record));
                 }
             };
             let bytes = &self.cursor.source.available()[..line.len];
+            let mut columns = Columns::new();
             let (body, shown) = match text_of(bytes) {
                 Ok(text) => {
                     let begin = text.trim_start_matches(|c: char| c.is_whitespace() || matches!(c, '\u{200b}' | '\u{feff}'));
@@ -50,6 +52,7 @@ impl Text {
                         continue;
                     }
                     let text = trim_address(begin);
+                    columns = listed_alone(self.keeps_listed, text);
                     let made = match &self.template {
                         None => Ok(text.to_owned()),
                         Some(t) => t.render_url_with(|_| Some(Cow::Borrowed(text))),
@@ -65,14 +68,14 @@ impl Text {
                 }
                 Err(what) => (Err(self.cursor.bad(what, bytes)), head(bytes)),
             };
-            let record = self.record(body, shown);
+            let record = self.record(columns, body, shown);
             self.cursor.take(line);
             return Ok(Some(record));
         }
     }
 
-    fn record(&mut self, body: Result<String, String>, shown: String) -> InputRecord {
+    fn record(&mut self, columns: Columns, body: Result<String, String>, shown: String) -> InputRecord {
         self.cursor.row += 1;
-        InputRecord { row: self.cursor.row, line: self.cursor.line + 1, columns: Columns::new(), body, shown }
+        InputRecord { row: self.cursor.row, line: self.cursor.line + 1, columns, body, shown }
     }
 }

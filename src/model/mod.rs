@@ -15,7 +15,7 @@ pub use glob::{HostGlob, path_glob};
 pub use key::{FetchKey, HostKey, LinkUrl, canonical, normalise};
 pub use outcome::{Answer, Failure, Outcome, Sent};
 pub use reason::{Class, REASONS, Reason, ReasonDoc};
-pub use record::{AttemptRecord, Columns, EntryId, META_COLUMNS, ResultRow, SkippedRecord};
+pub use record::{AttemptRecord, Columns, EntryId, LISTED, META_COLUMNS, ResultRow, SkippedRecord};
 pub use secret::{Secret, mask_url, printable};
 pub use special::{Special, Specials};
 pub use template::{Template, TemplateError, trim_address, value_text};

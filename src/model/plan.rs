@@ -73,6 +73,8 @@ pub struct InputPlan {
     pub on_bad: OnBad,
     /// Whether a repeated fetch key is fetched again.
     pub fetch_duplicates: bool,
+    /// Whether the request itself names `{{url}}`: of a list without columns that is the address as listed, which is kept for it.
+    pub keeps_listed: bool,
 }
 
 /// Where records come from.
@@ -450,6 +452,8 @@ pub struct CrawlPlan {
     pub include: Vec<String>,
     /// Globs or `/regexes/`.
     pub exclude: Vec<String>,
+    /// What of the links' file names is followed.
+    pub extensions: Extensions,
     /// Entries fetched to an end over the job's life; `None`: no end.
     pub max_pages: Option<u64>,
 }
@@ -466,6 +470,15 @@ pub enum Scope {
     /// Its host and its path up to the last slash.
     Prefix,
     /// Everywhere.
+    Any,
+}
+
+/// `[crawl] extensions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extensions {
+    /// Not those of images, archives, media, fonts, programs, office documents, styles and scripts.
+    Pages,
+    /// Every one.
     Any,
 }
 

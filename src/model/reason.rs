@@ -139,7 +139,7 @@ reasons! {
     RobotsDisallowed = "robots-disallowed", Permanent, "robots.txt forbids this address", "if it is your site or you have leave, set robots = \"ignore\"";
     BlockedAddress = "blocked-address", Permanent, "the address leads into a private network", "list the host itself, or name the range with --allow-net";
     OutOfScope = "out-of-scope", Permanent, "a redirect leads out of the crawl's scope", "widen [crawl] scope or include";
-    HostUnreachable = "host-unreachable", Transient, "the host stayed out of reach until host_give_up", "check the host, or raise [retry] host_give_up";
+    HostUnreachable = "host-unreachable", Transient, "the host stayed out of reach until host_give_up", "check the host and its robots.txt, or raise [retry] host_give_up";
     MaybeSent = "maybe-sent", Permanent, "a request that must not be repeated broke after it was sent, or the run was stopped meanwhile", "check at the server; set idempotent = true where repeating is safe";
     BadJson = "bad-json", Permanent, "the answer is no JSON", "check the address and its Accept header";
     RowsMissing = "rows-missing", Permanent, "the rows filter gave no array", "check [extract] rows against the answer";

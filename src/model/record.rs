@@ -12,6 +12,10 @@ pub struct EntryId(pub i64);
 /// The input's own columns in their order; text for CSV and TSV, any JSON for JSONL.
 pub type Columns = serde_json::Map<String, Value>;
 
+/// The column in which an entry of a list without columns has its address as listed, where the request asks for it as
+/// `{{url}}` (the address itself may be made by a template). No input can have it, and no output gets it.
+pub const LISTED: &str = "\0url";
+
 /// The `_` columns that a result row can carry, the first six by default (`[output] meta`).
 pub const META_COLUMNS: &[&str] = &["_row", "_url", "_final_url", "_status", "_fetched_at", "_attempts", "_via", "_depth"];
 

@@ -1,6 +1,6 @@
 //! `{{name}}` templates over an input row's columns.
 
-use crate::model::Columns;
+use crate::model::{Columns, LISTED};
 use serde_json::Value;
 use std::borrow::Cow;
 
@@ -275,7 +275,7 @@ pub fn trim_address(text: &str) -> &str {
 
 /// The column of this name, or the one that has it between blanks.
 fn find<'r>(row: &'r Columns, name: &str) -> Option<&'r Value> {
-    row.get(name).or_else(|| {
+    row.get(name).or_else(|| row.get(LISTED).filter(|_| name == "url")).or_else(|| {
         let mut like = row.iter().filter(|(k, _)| k.trim() == name);
         match (like.next(), like.next()) {
             (Some((_, value)), None) => Some(value),

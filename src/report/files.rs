@@ -1,7 +1,7 @@
 //! `--events` and `--stats`: the run for programs. A file named `-` is standard output.
 
 use crate::clock::{Clock, Wall};
-use crate::events::{Event, Listener, Stats};
+use crate::events::{Event, Listener};
 use crate::report::Output;
 use serde::Serialize;
 use std::fs::{self, File, OpenOptions};
@@ -45,7 +45,7 @@ impl Listener for EventsFile {
         let Some(file) = to.as_mut() else { return };
         let line = Line { t: self.clock.wall(), event };
         // Attempts come by the thousand and are flushed with the next commit; all else is there at once.
-        let detail = matches!(event, Event::Attempted { .. } | Event::Settled { .. } | Event::Connected { .. });
+        let detail = matches!(event, Event::Attempted { .. } | Event::Settled { .. } | Event::Connected { .. } | Event::Waiting { .. });
         let written = serde_json::to_writer(&mut *file, &line)
             .map_err(io::Error::from)
             .and_then(|()| file.write_all(b"\n"))
@@ -62,7 +62,13 @@ impl Listener for EventsFile {
 /// # Errors
 /// What the system said.
 pub fn check_writable(path: &Path) -> io::Result<()> {
-    if is_stdout(path) || is_special(path) {
+    if is_stdout(path) {
+        return Ok(());
+    }
+    if path.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if is_special(path) {
         return Ok(());
     }
     let probe = beside(path);
@@ -74,7 +80,7 @@ pub fn check_writable(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// What the system said.
-pub fn write_stats(path: &Path, stats: &Stats) -> io::Result<()> {
+pub fn write_stats(path: &Path, stats: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_string_pretty(stats)?;
     text.push('\n');
     if is_stdout(path) {
@@ -113,6 +119,7 @@ fn beside(path: &Path) -> PathBuf {
 mod tests {
     use super::*;
     use crate::clock::ManualClock;
+    use crate::events::Stats;
     use crate::report::Look;
     use crate::report::output::tests::kept;
 
@@ -159,5 +166,6 @@ mod tests {
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(check_writable(&folder.path().join("no/such/stats.json")).is_err());
+        assert!(check_writable(folder.path()).is_err(), "a folder");
     }
 }

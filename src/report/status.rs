@@ -14,7 +14,7 @@ use std::path::PathBuf;
 pub struct StatusReport {
     /// The job's name.
     pub job: String,
-    /// `running`, `done`, `stopped`, or `killed` where the last run had no end of its own.
+    /// `running`, `done`, `stopped`, `deferred` (75), or `killed` where the last run had no end of its own.
     pub state: String,
     /// Who runs it.
     pub pid: Option<u32>,
@@ -61,6 +61,9 @@ pub fn status_text(s: &StatusReport) -> String {
         let _ = write!(state, ", since {since}");
     }
     row("state", state);
+    if let Some(why) = s.snapshot.as_ref().and_then(|live| live.deferred.as_ref()).filter(|_| s.state == "deferred") {
+        row("why", printable(why));
+    }
     let a = &s.account;
     let (done, all) = (a.results + a.skipped, a.inputs + a.discovered);
     let share = done.saturating_mul(100).checked_div(all).map_or(String::new(), |p| format!(" ({p}%)"));

@@ -24,6 +24,8 @@ pub struct Ending {
     pub again: Option<String>,
     /// Links were followed: what is pending waits behind a cap.
     pub crawl: bool,
+    /// What ended the run before its end, with its advice.
+    pub error: Option<(String, Option<String>)>,
     /// More to do next, in words.
     pub hints: Vec<String>,
 }
@@ -43,6 +45,10 @@ pub fn summary(out: &Output, stats: &Stats, ending: &Ending) {
     }
     out.line(&sent(stats));
     out.line(&files(stats, &ending.places));
+    if let Some((message, hint)) = &ending.error {
+        // Else the advice stands with the others, behind the account.
+        out.error(message, hint.as_deref().filter(|_| out.look().quiet));
+    }
     out.line(&stats.account().to_string());
     for hint in hints(stats, ending) {
         out.hint(&hint);
@@ -78,13 +84,7 @@ fn out_of_scope(stats: &Stats) -> Option<String> {
 }
 
 fn duplicates(stats: &Stats) -> Option<String> {
-    (stats.duplicates > 0).then(|| {
-        let what = count(stats.duplicates, "repeated address was", "repeated addresses were");
-        // Of a crawl they are ways to pages that are there.
-        let cure =
-            if stats.discovered == 0 { "; where rows differ in other columns, [input] duplicates = \"fetch\" asks for each" } else { "" };
-        format!("{what} fetched once{cure}")
-    })
+    (stats.duplicates > 0).then(|| format!("{} fetched once", count(stats.duplicates, "repeated address was", "repeated addresses were")))
 }
 
 fn sent(stats: &Stats) -> String {
@@ -108,7 +108,7 @@ pub fn waits(stats: &Stats) -> String {
     let mut by: Vec<_> = stats.waited_s.iter().filter(|(_, s)| **s >= 0.05).collect();
     by.sort_by(|a, b| b.1.total_cmp(a.1));
     let word = |cause: &str| match cause {
-        "hold" => "pauses that servers asked for".to_owned(),
+        "hold" => "pauses after refusals".to_owned(),
         "backoff" => "backoff before retries".to_owned(),
         "limit" => "the rate limit".to_owned(),
         other => other.to_owned(),
@@ -126,7 +126,7 @@ fn files(stats: &Stats, places: &Places) -> String {
 }
 
 fn hints(stats: &Stats, ending: &Ending) -> Vec<String> {
-    let mut hints = Vec::new();
+    let mut hints: Vec<String> = ending.error.iter().filter_map(|(_, hint)| hint.clone()).collect();
     let stopped = stats.finish.strip_prefix("stopped:");
     match (&ending.again, stopped) {
         (Some(again), Some("interrupt" | "terminate" | "hang-up" | "failure")) => hints.push(format!("go on with: {again}")),
@@ -141,6 +141,14 @@ fn hints(stats: &Stats, ending: &Ending) -> Vec<String> {
         }
         (Some(again), None) if stats.pending > 0 => {
             hints.push(format!("{} wait behind [crawl] max_pages or depth; raise it and go on with: {again}", thousands(stats.pending)));
+        }
+        (Some(again), None) if stats.skipped > stats.by_reason.get("duplicate").copied().unwrap_or(0) => {
+            let place = ending
+                .places
+                .skipped
+                .as_ref()
+                .map_or(String::new(), |file| format!("each skipped record with its attempts is in {file}; "));
+            hints.push(format!("{place}to ask for everything again: {again} --fresh"));
         }
         _ => {}
     }
@@ -191,8 +199,8 @@ skipped 12:
   http-404      8  the page is gone; check where the list came from
   dns-nxdomain  2  check its spelling
   duplicate     2
-2 repeated addresses were fetched once; where rows differ in other columns, [input] duplicates = \"fetch\" asks for each
-sent 2,031 requests in 1m 20s, 31 of them retries, 12 MiB received; waited 1m for pauses that servers asked for
+2 repeated addresses were fetched once
+sent 2,031 requests in 1m 20s, 31 of them retries, 12 MiB received; waited 1m for pauses after refusals
 results  out/repos.csv      3,990 rows
 skipped  out/skipped.jsonl  12 records
 inputs 2,000 + discovered 0 = 1,988 results + 12 skipped + 0 pending
@@ -210,6 +218,15 @@ inputs 2,000 + discovered 0 = 1,988 results + 12 skipped + 0 pending
         let last: Vec<_> = text.lines().rev().take(2).collect();
         assert_eq!(last[0], "hint: go on with: gleaner run repos.toml");
         assert!(last[1].starts_with("inputs 2,000 + "), "{text}");
+    }
+
+    #[test]
+    fn a_finished_run_with_skipped_records_says_where_they_are_and_how_to_ask_again() {
+        let ending = Ending { places: places(), again: Some("gleaner run j".into()), ..Ending::default() };
+        let told = hints(&stats(), &ending).join("\n");
+        assert!(told.contains("out/skipped.jsonl") && told.ends_with("gleaner run j --fresh"), "{told}");
+        let duplicates = Stats { skipped: 2, by_reason: [("duplicate".to_owned(), 2)].into(), ..stats() };
+        assert_eq!(hints(&duplicates, &ending).join("\n"), "");
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub struct Tally(Arc<Mutex<Counts>>);
 #[derive(Default)]
 struct Counts {
     retries: BTreeMap<String, u64>,
-    holds: BTreeMap<(String, u16), (u64, u64)>,
+    holds: BTreeMap<(String, u16, bool), (u64, u64)>,
 }
 
 impl Tally {
@@ -25,12 +25,19 @@ impl Tally {
         by.iter().map(|(reason, n)| format!("{n} after {reason}")).collect::<Vec<_>>().join(", ")
     }
 
-    /// `2 pauses for shop.demo.test (429)`; empty where nobody asked.
+    /// Retries that were put off, of every reason.
+    #[must_use]
+    pub fn retries(&self) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retries.values().sum()
+    }
+
+    /// `2 pauses that shop.demo.test asked for (429)`, `1 pause after shop.demo.test refused (429)`; empty where nobody did.
     #[must_use]
     pub fn holds(&self) -> String {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let one = |((key, status), (n, ms)): (&(String, u16), &(u64, u64))| {
-            format!("{} that {key} asked for ({status}), {} in all", count(*n, "pause", "pauses"), show_ms(*ms))
+        let one = |((key, status, asked), (n, ms)): (&(String, u16, bool), &(u64, u64))| {
+            let why = if *asked { format!("that {key} asked for") } else { format!("after {key} refused") };
+            format!("{} {why} ({status}), {} in all", count(*n, "pause", "pauses"), show_ms(*ms))
         };
         counts.holds.iter().map(one).collect::<Vec<_>>().join("; ")
     }
@@ -41,8 +48,8 @@ impl Listener for Tally {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::RetryScheduled { reason, .. } => *counts.retries.entry(reason.clone()).or_insert(0) += 1,
-            Event::HoldBegan { key, wait_ms, status, .. } => {
-                let (n, ms) = counts.holds.entry((key.clone(), *status)).or_insert((0, 0));
+            Event::HoldBegan { key, wait_ms, status, from, .. } => {
+                let (n, ms) = counts.holds.entry((key.clone(), *status, *from != "backoff")).or_insert((0, 0));
                 *n += 1;
                 *ms += wait_ms;
             }
@@ -67,6 +74,9 @@ mod tests {
             tally.event(&Event::HoldBegan { key: "h".into(), until, wait_ms: 1000, status: 429, from: "retry-after" });
         }
         assert_eq!(tally.retried(), "2 after http-503, 1 after http-500");
-        assert_eq!(tally.holds(), "2 pauses that h asked for (429), 2s in all");
+        assert_eq!((tally.holds().as_str(), tally.retries()), ("2 pauses that h asked for (429), 2s in all", 3));
+        let until = crate::clock::Wall(0);
+        tally.event(&Event::HoldBegan { key: "h".into(), until, wait_ms: 2000, status: 429, from: "backoff" });
+        assert!(tally.holds().starts_with("1 pause after h refused (429), 2s in all; "), "{}", tally.holds());
     }
 }

@@ -57,6 +57,9 @@ impl Terminal {
                     self.out.line(&stopping(why));
                 }
             }
+            Event::HoldBegan { key, wait_ms, status, from: "backoff", .. } if !self.out.look().verbose && *wait_ms >= LONG_HOLD_MS => {
+                self.out.line(&format!("{key} refused ({status}); we pause there for {}", show_ms(*wait_ms)));
+            }
             Event::HoldBegan { key, wait_ms, status, .. } if !self.out.look().verbose && *wait_ms >= LONG_HOLD_MS => {
                 self.out.line(&format!("{key} asks for a pause ({status}): nothing is sent there for {}", show_ms(*wait_ms)));
             }
@@ -171,6 +174,18 @@ mod tests {
         let text = kept.text();
         assert!(text.starts_with("resuming j: 1,000 done, 20 skipped, 980 pending\n"), "{text}");
         assert_eq!(text.lines().count(), 7);
+    }
+
+    #[test]
+    fn a_pause_is_asked_for_only_where_the_server_named_a_time() {
+        let (out, kept) = kept(Look::default());
+        let terminal = Terminal::new(out, Arc::new(ManualClock::default()));
+        for from in ["retry-after", "backoff"] {
+            let until = crate::clock::Wall(0);
+            terminal.event(&Event::HoldBegan { key: "h".into(), until, wait_ms: 90_000, status: 429, from });
+        }
+        let wanted = "h asks for a pause (429): nothing is sent there for 1m 30s\nh refused (429); we pause there for 1m 30s\n";
+        assert_eq!(kept.text(), wanted);
     }
 
     #[test]

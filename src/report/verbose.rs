@@ -24,6 +24,7 @@ pub(crate) fn verbose_line(event: &Event, since: Duration) -> Option<String> {
             ("retry", format!("row {row:<6} in {} after {reason}{free}  {url}", show_ms(*wait_ms)))
         }
         Event::HoldBegan { key, wait_ms, status, from, .. } => ("hold", format!("{key} for {} ({status}, {from})", show_ms(*wait_ms))),
+        Event::Waiting { why, wait_ms, .. } => ("wait", format!("{} for {why}", show_ms(*wait_ms))),
         Event::HostParked { host, why, wait_ms } => ("park", format!("{host} ({why}), asked again in {}", show_ms(*wait_ms))),
         Event::HostBack { host } => ("back", host.clone()),
         Event::Settled { row, url, fate, rows, message } => {

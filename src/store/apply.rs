@@ -124,11 +124,12 @@ impl Writer {
                 self.account.discovered -= 1;
                 return Ok(Offered::New(None));
             }
+            let differs = self.frontier.differs(&self.conn, known.entry, &columns).map_err(&db)?;
             let fate = self.count_skip(&Reason::Duplicate)?;
             self.frontier.insert(&self.conn, &NewEntry { columns: None, fate, ..entry }).map_err(&db)?;
             let message = format!("the same request as record {}", known.row);
             self.skip_record(row, &columns, &body.url, &Reason::Duplicate, &message, Some(known.row))?;
-            return Ok(Offered::Known { first_row: known.row });
+            return Ok(Offered::Known { first_row: known.row, differs });
         }
         let id = self.frontier.insert(&self.conn, &entry).map_err(&db)?;
         self.frontier.enqueue(&self.conn, id, host, 0).map_err(&db)?;
@@ -164,13 +165,13 @@ impl Writer {
             None => {}
             Some(Taken::Entry(known)) => {
                 self.shorten(&known, Some(via), depth)?;
-                return Ok(Offered::Known { first_row: known.row });
+                return Ok(Offered::Known { first_row: known.row, differs: false });
             }
             Some(Taken::Cut(page, first_row)) if deep => {
                 if depth <= page.depth {
                     cut::nearer(&self.conn, &page, via, key).map_err(&db)?;
                 }
-                return Ok(Offered::Known { first_row });
+                return Ok(Offered::Known { first_row, differs: false });
             }
             Some(Taken::Cut(page, _)) => self.frontier.uncut(&self.conn, &page, key, next).map_err(&db)?,
         }

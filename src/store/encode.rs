@@ -4,7 +4,7 @@
 //! needed, lists and objects as JSON text, null as an empty cell, NUL as U+FFFD.
 
 use crate::model::plan::SinkFormat;
-use crate::model::{Columns, ResultRow, SkippedRecord};
+use crate::model::{Columns, LISTED, ResultRow, SkippedRecord};
 use serde::Serialize;
 use serde_json::Value;
 use std::io::Write as _;
@@ -70,7 +70,7 @@ impl Encoder {
         match self.results {
             SinkFormat::Jsonl => {
                 let mut object = Object::begin(out);
-                for (name, value) in row.columns {
+                for (name, value) in row.columns.iter().filter(|(name, _)| *name != LISTED) {
                     object.member(name, value);
                 }
                 for (name, value) in row.fields {
@@ -115,7 +115,7 @@ impl Encoder {
         match self.skipped {
             SinkFormat::Jsonl => {
                 let mut object = Object::begin(out);
-                for (name, value) in record.columns {
+                for (name, value) in record.columns.iter().filter(|(name, _)| *name != LISTED) {
                     object.member(&skipped_name(name), value);
                 }
                 object.member("_row", &record.row);

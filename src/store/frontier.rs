@@ -5,7 +5,7 @@ use super::encode::{pack_columns, unpack_columns};
 use super::schema::{PENDING, SWEEP};
 use super::types::{HostId, HostLease, Lease, LeaseRequest, Leased, StoredRobots};
 use crate::clock::Wall;
-use crate::model::{Columns, EntryId, HostKey, canonical, normalise};
+use crate::model::{Columns, EntryId, HostKey, LISTED, canonical, normalise};
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
@@ -195,6 +195,16 @@ impl Frontier {
         )?
         .execute(params![id, e.row.cast_signed(), e.url, e.host, e.via, e.seed, e.depth, e.columns, e.fate])?;
         Ok(id)
+    }
+
+    /// Whether a record carries other columns than an entry does.
+    pub(super) fn differs(&self, conn: &Connection, entry: i64, columns: &Columns) -> Result<bool> {
+        if columns.keys().all(|name| name == LISTED) {
+            return Ok(false);
+        }
+        let packed: Option<String> =
+            conn.prepare_cached("SELECT columns FROM entry WHERE id = ?1")?.query_row([entry], |r| r.get(0)).optional()?.flatten();
+        Ok(packed != self.pack(columns))
     }
 
     pub(super) fn pack(&self, columns: &Columns) -> Option<String> {

@@ -12,6 +12,7 @@ use super::writer::{RESULTS, Reasons, SKIPPED, Throwaway, Writer};
 use super::{aside, lock, read};
 use crate::clock::{Clock, Wall};
 use crate::model::plan::{Codec, SinkFormat, SinkPlan};
+use crate::model::printable;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use std::collections::{BTreeMap, HashMap};
 use std::os::unix::fs::DirBuilderExt as _;
@@ -244,11 +245,11 @@ pub(super) fn compare(was: &BTreeMap<String, String>, now: &BTreeMap<String, Str
     Err(OpenError::Frozen { key: key.clone(), was: text(was), now: text(now) })
 }
 
-fn shorten(value: &str) -> String {
-    match value.char_indices().nth(200) {
-        Some((at, _)) => format!("{:?}…", &value[..at]),
-        None => format!("{value:?}"),
-    }
+/// A value of the job, which is kept as JSON, as the job file has it.
+fn shorten(json: &str) -> String {
+    let text = printable(json);
+    text.char_indices().nth(200).map_or(text.as_str(), |(at, _)| &text[..at]).to_owned()
+        + if text.chars().count() > 200 { "…" } else { "" }
 }
 
 fn format_name(plan: &SinkPlan) -> (&'static str, &'static str) {

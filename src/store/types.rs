@@ -171,6 +171,8 @@ pub enum Offered {
     Known {
         /// Number of the record that came first.
         first_row: u64,
+        /// A seed whose columns are not those of that record.
+        differs: bool,
     },
     /// Is deeper than [`StoreConfig::depth`]: kept, and no entry before the job goes deeper.
     Cut,

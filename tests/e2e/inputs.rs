@@ -197,6 +197,11 @@ fn duplicates_are_fetched_once_counted_and_listed() {
     assert!(skipped.iter().all(|r| r.text("reason") == "duplicate"));
     assert_eq!((origin.arrivals(), job.stats()["duplicates"].as_u64()), (3, Some(3)));
     assert!(err.contains("duplicates = \"fetch\""), "{err}");
+    // where the repeated rows say nothing else there is nothing to ask for again
+    for (name, text) in [("in.csv", "url,tag\nORIGIN/a,1\nORIGIN/a,1\n"), ("in.txt", "ORIGIN/a\nORIGIN/a\n")] {
+        let (_, err) = run_over(&origin, name, text, 0);
+        assert!(err.contains("1 repeated address") && !err.contains("duplicates = "), "{name}: {err}");
+    }
 }
 
 #[test]

@@ -36,3 +36,4 @@ mod redirects;
 mod resume;
 mod retry_table;
 mod samples;
+mod told;

@@ -203,6 +203,7 @@ fn a_407_is_the_proxys_and_five_in_a_row_end_it() {
     assert!((5..=8).contains(&proxy.arrivals()), "{} requests\n{}", proxy.arrivals(), run.err);
     let stats = job.stats();
     assert_eq!((stats["pending"].as_u64(), stats["skipped"].as_u64(), stats["finish"].as_str()), (Some(8), Some(0), Some("deferred")));
+    assert_eq!(stats["requests"].as_u64(), Some(proxy.arrivals() as u64), "each was written to the proxy: {stats}");
     assert!(run.err.contains(&format!("127.0.0.1:{}", proxy.port)) && run.err.contains("not asked again"), "{}", run.err);
 }
 

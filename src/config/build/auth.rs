@@ -146,7 +146,15 @@ fn own(b: &mut Builder<'_>) -> Vec<String> {
     let literals = literals.unwrap_or_default();
     let one_host = literals.iter().all(|url| url.host_str() == literals[0].host_str());
     if literals.is_empty() || !one_host {
-        b.lacks("auth", "it is not clear who may see the credentials, as the job has no one literal host: set [auth] hosts = [\"…\"]");
+        // Whoever may see them has nothing to do with what is wrong with the credentials themselves.
+        let elsewhere = |key: &str| {
+            key.starts_with("auth.")
+                && !KINDS.iter().any(|k| key.strip_prefix(k).is_some_and(|r| r.is_empty() || r.starts_with(['.', '['])))
+        };
+        if b.errors.iter().any(|e| elsewhere(&e.key)) {
+            return origins(literals.iter());
+        }
+        b.error("auth", "it is not clear who may see the credentials, as the job has no one literal host: set [auth] hosts = [\"…\"]");
     }
     origins(literals.iter())
 }

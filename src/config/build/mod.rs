@@ -17,7 +17,7 @@ use super::raw;
 use super::tree::{Node, Value};
 use super::walk::without_places;
 use crate::model::Template;
-use crate::model::plan::{NetworkPlan, Plan, StatePlace};
+use crate::model::plan::{InputPlan, NetworkPlan, Plan, StatePlace};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -73,6 +73,7 @@ pub(super) fn defaults(tree: &mut Node, shape: Shape, job_file: Option<&Path>) {
         tree.default("crawl.scope", text("host"));
         tree.default("crawl.include", list(&[]));
         tree.default("crawl.exclude", list(&[]));
+        tree.default("crawl.extensions", text("pages"));
         let robots = if tree.is_set("request.robots") {
             tree.get("request.robots").and_then(Node::as_text).unwrap_or("obey").to_owned()
         } else {
@@ -107,6 +108,7 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     let retry = limits::retry(&mut b, job.retry);
     request.idempotent |= retry.methods.contains(&request.method);
     let hosts = host::hosts(&mut b, job.host, &limits, &retry);
+    let input = input.map(|input| InputPlan { keeps_listed: request::names_url(&request, &hosts), ..input });
     let responses = response::responses(&mut b, job.response);
     let network = limits::network(&mut b, job.network);
     let stop = limits::stop(&mut b, job.stop);
@@ -167,6 +169,12 @@ impl Builder<'_> {
         self.errors.push(ConfigError { origin, key: key.to_owned(), message: message.into() });
     }
 
+    /// What is wrong with one item of a list, told where it stands.
+    fn error_in(&mut self, key: &str, item: Option<usize>, message: impl Into<String>) {
+        let origin = item.map_or_else(|| self.origin(key), |i| self.origin(&format!("{key}[{i}]")));
+        self.errors.push(ConfigError { origin, key: key.to_owned(), message: message.into() });
+    }
+
     /// Something that a section lacks; not told where a mistake in the section may be the cause.
     fn lacks(&mut self, section: &str, message: impl Into<String>) {
         let within = |key: &str| key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
@@ -200,8 +208,10 @@ impl Builder<'_> {
         match set {
             Set::Unset => None,
             Set::To(value) => Some(value),
-            Set::Wrong(message) => {
-                self.error(key, message);
+            Set::Wrong(messages) => {
+                for (item, message) in messages {
+                    self.error_in(key, item, message);
+                }
                 None
             }
         }

@@ -3,7 +3,7 @@
 use super::{Builder, take};
 use crate::config::leaf::{Leaf, OrOff, Texts, nearest};
 use crate::config::raw;
-use crate::model::plan::{CrawlPlan, ExtractPlan, FieldType, NextPage, PageParam, PagesPlan, Scope, StopRule};
+use crate::model::plan::{CrawlPlan, Extensions, ExtractPlan, FieldType, NextPage, PageParam, PagesPlan, Scope, StopRule};
 use std::collections::BTreeMap;
 
 /// `robots` is read with the request's own.
@@ -36,6 +36,7 @@ pub(super) fn crawl(b: &mut Builder<'_>, raw: raw::Crawl) -> Option<CrawlPlan> {
         exclude,
         depth: take!(b, "crawl", raw.depth).and_then(OrOff::on).and_then(|c| u32::try_from(c.0).ok()),
         scope: take!(b, "crawl", raw.scope).unwrap_or(Scope::Host),
+        extensions: take!(b, "crawl", raw.extensions).unwrap_or(Extensions::Pages),
         max_pages: take!(b, "crawl", raw.max_pages).and_then(OrOff::on).map(|c| c.0),
     })
 }
@@ -201,7 +202,8 @@ fn prefix(b: &mut Builder<'_>, key: &str, text: &str, known: &[&str], later: &[&
         return;
     };
     if known.contains(&kind) {
-        if rest.trim().is_empty() && kind != "links" {
+        // Both are whole as they stand; what they take behind them, nothing, is told by their compiler.
+        if rest.trim().is_empty() && !matches!(kind, "links" | "jsonl") {
             b.error(key, format!("{kind}: has nothing behind it"));
         }
     } else if later.contains(&kind) {

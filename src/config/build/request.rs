@@ -3,7 +3,7 @@
 use super::{Builder, source, take};
 use crate::config::leaf::{OrOff, Robots, Set, Size, Texts, Wait};
 use crate::config::raw;
-use crate::model::plan::{BodyPlan, HeaderValue, ProxyPlan, RequestPlan, UserAgent};
+use crate::model::plan::{BodyPlan, HeaderValue, HostPlan, ProxyPlan, RequestPlan, UserAgent};
 use crate::model::{Secret, Template};
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -55,6 +55,21 @@ pub(super) fn request(b: &mut Builder<'_>, raw: raw::Request, crawl_robots: &Set
         idempotent: take!(b, "request", raw.idempotent).unwrap_or(false),
         method,
     }
+}
+
+/// Whether a template of the request, its address left out, has a place for the column `url`.
+pub(super) fn names_url(request: &RequestPlan, hosts: &[HostPlan]) -> bool {
+    let query = request.query.iter().map(|(_, t)| t);
+    let headers = request.headers.iter().chain(hosts.iter().flat_map(|h| &h.headers)).filter_map(|(_, value)| match value {
+        HeaderValue::Text(t) => Some(t),
+        HeaderValue::Secret(_) => None,
+    });
+    let body: Vec<&Template> = match &request.body {
+        None => Vec::new(),
+        Some(BodyPlan::Text(t) | BodyPlan::Json(t)) => vec![t],
+        Some(BodyPlan::Form(fields)) => fields.iter().map(|(_, t)| t).collect(),
+    };
+    query.chain(headers).chain(body).any(|t| t.names().contains(&"url"))
 }
 
 fn method(b: &mut Builder<'_>, raw: Set<String>) -> String {

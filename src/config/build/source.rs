@@ -1,10 +1,11 @@
 //! `[input]`: where the records come from.
 
 use super::{Builder, take};
+use crate::config::errors::Origin;
 use crate::config::leaf::Duplicates;
 use crate::config::raw;
 use crate::model::plan::{InputPlan, InputSource, OnBad};
-use crate::model::{Template, normalise};
+use crate::model::{Template, mask_url, normalise};
 
 pub(super) fn input(b: &mut Builder<'_>, raw: raw::Input) -> Option<InputPlan> {
     let file = take!(b, "input", raw.file);
@@ -27,10 +28,14 @@ pub(super) fn input(b: &mut Builder<'_>, raw: raw::Input) -> Option<InputPlan> {
             b.template("input.url", text)
         }
     };
-    let source = source(b, file, urls.map(|t| t.0));
+    let urls = urls.map(|t| t.0);
+    if url.is_none() {
+        addresses(b, urls.as_deref().unwrap_or_default());
+    }
+    let source = source(b, file, urls);
     let on_bad = take!(b, "input", raw.on_bad).unwrap_or(OnBad::Skip);
     let fetch_duplicates = take!(b, "input", raw.duplicates) == Some(Duplicates::Fetch);
-    Some(InputPlan { source, url: template?, url_set: url.is_some(), on_bad, fetch_duplicates })
+    Some(InputPlan { source, url: template?, url_set: url.is_some(), on_bad, fetch_duplicates, keeps_listed: false })
 }
 
 fn source(b: &mut Builder<'_>, file: Option<String>, urls: Option<Vec<String>>) -> InputSource {
@@ -62,6 +67,27 @@ fn source(b: &mut Builder<'_>, file: Option<String>, urls: Option<Vec<String>>) 
             }
             InputSource::Request
         }
+    }
+}
+
+/// Addresses in the job: each is whole. Those of the command line are records like a list's.
+fn addresses(b: &mut Builder<'_>, urls: &[String]) {
+    if matches!(b.context.tree.get("input.urls").map(|n| &n.at), Some(Origin::Flag(_))) {
+        return;
+    }
+    for (i, text) in urls.iter().enumerate() {
+        if let Err(message) = normalise(text) {
+            let shown: String = mask_url(text).chars().take(200).collect();
+            b.error_in("input.urls", Some(i), format!("{shown:?}: {}", written_whole(&message)));
+        }
+    }
+}
+
+/// The cure of a list does not fit an address in the job.
+fn written_whole(message: &str) -> String {
+    match message.split_once(": where the list") {
+        Some((what, _)) => format!("{what}: write it whole, like \"https://example.com/\""),
+        None => message.to_owned(),
     }
 }
 

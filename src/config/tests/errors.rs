@@ -10,7 +10,7 @@ fn all_errors_come_at_once_in_line_order_with_column_and_nearest_key() {
             "x.toml:3:10: input.on_bad: \"skp\" is not known; did you mean \"skip\"?",
             "x.toml:5:3: limits.worker: unknown key; did you mean `workers`?",
             "x.toml:6:12: limits.per_host: 0 is not between 1 and 10000",
-            "x.toml:7:8: limits.rate: \"10/fortnight\" is no rate: write a number and a window, like \"5000/hour\", \"10/second\", \"100/15m\" or \"1/2s\"",
+            "x.toml:7:9: limits.rate: \"10/fortnight\" is no rate: write a number and a window, like \"5000/hour\", \"10/second\", \"100/15m\" or \"1/2s\"",
             "x.toml:8:2: ouput: unknown section; did you mean `output`?",
             "x.toml:11:12: retry.attempts: wants a whole number, not text",
             "x.toml:12:10: retry.budget: \"200%\" is not between 0% and 100%",
@@ -41,7 +41,7 @@ fn places_count_characters_and_begin_at_the_quote() {
         ("input = { file = \"é\", on_bad = 'x' }", "x.toml:1:32: input.on_bad"),
         ("[limits]\ndelay = \"\"\"\nx\"\"\"\n", "x.toml:2:9: limits.delay"),
         ("[limits]\ndelay = \"\"\n", "x.toml:2:9: limits.delay"),
-        ("limits.rate = [\n  \"1/s\",\n  \"x\",\n]", "x.toml:1:15: limits.rate"),
+        ("limits.rate = [\n  \"1/s\",\n  \"x\",\n]", "x.toml:3:3: limits.rate"),
     ] {
         let errors = Job::new(text).errors();
         assert!(errors.iter().any(|e| e.starts_with(wanted)), "{text}: {errors:?}");
@@ -141,6 +141,10 @@ fn values_that_make_no_sense_are_errors_that_name_their_key() {
         ("input.url = \"{{url}}\"\nrequest.url = \"https://h.example/\"", "input.url: set with [request] url"),
         ("input.url = \"ftp://h/{{url}}\"", "input.url: begins with neither"),
         ("input.file = \"a.csv\"", "input.urls: set with [input] file"),
+        ("extract.rows = \"json:\"", "extract.rows: json: has nothing behind it"),
+        ("extract.rows = \"jsonl:.a\"", "extract.rows: `jsonl:` takes nothing after it"),
+        ("extract.fields = { a = \"css:a @\" }", "extract.fields.a: \"@\" names no attribute"),
+        ("extract.fields = { a = \"css:.\" }", "extract.fields.a: \".\" is no CSS selector: no name stands behind"),
         ("extract.fields = { a = \"h1\" }", "extract.fields.a: \"h1\" does not begin with its kind"),
         ("extract.fields = { a = \"cs:h1\" }", "extract.fields.a: \"cs\" is no kind of source"),
         ("extract.fields = { _a = \"css:h1\" }", "extract.fields._a: names with `_` in front"),
@@ -199,4 +203,45 @@ fn a_job_without_input_says_what_to_set() {
 fn no_output_is_the_input_or_the_job_file() {
     let job = Job::new("input.file = \"list.csv\"\noutput.results = \"./list.csv\"\noutput.skipped = \"-\"\n");
     assert_eq!(job.errors(), ["x.toml:2:18: output.results: is the input file itself"]);
+}
+
+#[test]
+fn every_wrong_item_of_a_list_is_told_where_it_stands() {
+    let errors = job("request.accept = [\"x\",\n 200, 99]\nretry.statuses = [408, 1, 2]").errors();
+    let told: Vec<&str> = errors.iter().map(|e| &e[..e.find(" is n").unwrap()]).collect();
+    assert_eq!(
+        told,
+        [
+            "x.toml:2:19: request.accept: \"x\"",
+            "x.toml:3:7: request.accept: \"99\"",
+            "x.toml:4:24: retry.statuses: 1",
+            "x.toml:4:27: retry.statuses: 2"
+        ]
+    );
+}
+
+#[test]
+fn addresses_in_the_job_are_whole_and_those_of_a_template_are_values() {
+    let errors = Job::new("input.urls = [\"foo\", \"ftp://x/\", \"http://\", \"https://h/\"]").errors();
+    assert_eq!(
+        errors,
+        [
+            "x.toml:1:15: input.urls: \"foo\": the address has no scheme: write it whole, like \"https://example.com/\"",
+            "x.toml:1:22: input.urls: \"ftp://x/\": the scheme \"ftp\" is not http or https",
+            "x.toml:1:34: input.urls: \"http://\": the address has no host",
+        ]
+    );
+    Job::new("input.urls = [\"foo\"]\ninput.url = \"https://{{url}}/\"").ok();
+    let both = Job::new("input.file = \"a.txt\"\ninput.urls = \"x\"").errors();
+    assert!(both.len() == 2 && both[0].contains("no scheme") && both[1].contains("exactly one source"), "{both:?}");
+    let wrong = Job::new("input.file = \"a.txt\"\ninput.urls = 5").errors();
+    assert!(wrong.iter().any(|e| e.contains("wants text")), "{wrong:?}");
+}
+
+#[test]
+fn an_unset_variable_does_not_hide_that_nobody_may_see_the_credentials() {
+    let errors = Job::new("input.file = \"a.txt\"\nauth.bearer = \"${env:NOT_SET_AT_ALL}\"").errors();
+    assert!(errors.iter().any(|e| e.contains("NOT_SET_AT_ALL")) && errors.iter().any(|e| e.contains("who may see")), "{errors:?}");
+    let errors = Job::new("input.file = \"a.txt\"\nauth = { bearer = \"x\", hosts = 5 }").errors();
+    assert!(errors.len() == 1, "{errors:?}");
 }

@@ -56,11 +56,20 @@ fn the_reference_itself_loads_and_changes_nothing() {
 fn defaults_of_absent_sections_are_as_the_reference_says() {
     let shown = reference();
     let crawl = job("[crawl]\n").ok();
-    for key in ["scope", "include", "exclude", "robots"] {
+    for key in ["scope", "include", "exclude", "extensions", "robots"] {
         let key = format!("crawl.{key}");
         let setting = crawl.explain.iter().find(|s| s.key == key).unwrap_or_else(|| panic!("{key}"));
         assert_eq!(setting.value.replace(", ", ","), shown.get(&key).map(|n| n.json().to_string()).unwrap(), "{key}");
     }
+}
+
+#[test]
+fn every_key_is_explained_set_or_not() {
+    let mut schema = BTreeSet::new();
+    keys_of_schema("", &raw::schema_value(), &mut schema);
+    let told: BTreeSet<String> = job("").ok().explain.into_iter().map(|s| s.key).collect();
+    // Of a list of tables there are as many as the job has.
+    assert_eq!(schema.difference(&told).filter(|key| !key.contains('[')).collect::<Vec<_>>(), Vec::<&String>::new());
 }
 
 #[test]

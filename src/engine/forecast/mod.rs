@@ -21,7 +21,7 @@ use crate::clock::{Clock, SystemClock, Wall};
 use crate::engine::RunError;
 use crate::engine::feeder::{Fed, FeedError, Feeder};
 use crate::engine::request::Builder;
-use crate::engine::run::{compile, job, name_taken, open_failed, same_name};
+use crate::engine::run::{compile, job, open_failed, setup_failed, wrong_columns};
 use crate::fetch::Fetcher;
 use crate::limit::{Hours, Limits};
 use crate::model::plan::{InputSource, Plan, StatePlace};
@@ -47,7 +47,7 @@ pub fn forecast(plan: Plan, answer: Duration) -> Result<Forecast, RunError> {
     let now = clock.wall();
     let extractor = compile(&plan)?;
     let builder = Arc::new(Builder::new(plan.clone()).map_err(job)?);
-    let fetcher = Fetcher::new(&plan.request, &plan.network, Arc::new(clock)).map_err(|e| job(e.to_string()))?;
+    let fetcher = Fetcher::new(&plan.request, &plan.network, Arc::new(clock)).map_err(|e| setup_failed(&e))?;
     let workers = plan.limits.workers.min(fetcher.budget()).max(1);
 
     let limits = Limits::new(&plan.limits, &plan.hosts);
@@ -60,7 +60,7 @@ pub fn forecast(plan: Plan, answer: Duration) -> Result<Forecast, RunError> {
     let known = |key| state.as_ref().is_some_and(|s| s.look.knows(key).unwrap_or(false));
     let mut repeats = Repeats::new(EXACT, &known);
     if let Some(feeder) = feeder(&plan, &builder, state.as_ref(), &mut input)? {
-        read(feeder, &mut counter, &mut repeats, &mut input, |columns| same_name(&extractor, columns).map(name_taken))?;
+        read(feeder, &mut counter, &mut repeats, &mut input, |columns, sampled| wrong_columns(&plan, &extractor, columns, sampled))?;
     }
     (input.repeated, input.repeated_exact) = (repeats.repeated, repeats.are_exact());
 
@@ -156,13 +156,13 @@ fn read(
     counter: &mut Counter<'_>,
     repeats: &mut Repeats<'_>,
     input: &mut InputTold,
-    wrong_columns: impl Fn(&[String]) -> Option<RunError>,
+    wrong_columns: impl Fn(&[String], bool) -> Option<RunError>,
 ) -> Result<(), RunError> {
     let mut done = false;
     while let Some(fed) = fed.blocking_recv() {
         match fed {
-            Fed::Columns(columns) => {
-                if let Some(e) = wrong_columns(&columns) {
+            Fed::Columns { names: columns, sampled } => {
+                if let Some(e) = wrong_columns(&columns, sampled) {
                     return Err(e);
                 }
             }

@@ -61,6 +61,7 @@ fn get(url: impl AsRef<str>) -> Request {
         want: Want::Accepted,
         way: 0,
         timeouts: None,
+        stage: super::Stage::default(),
     }
 }
 

@@ -271,3 +271,20 @@ async fn through_connect_the_targets_troubles_are_its_own() {
     let e = failure(&fetcher(&RequestPlan { proxy: list, ..silent }), get("https://far.invalid/")).await;
     assert_eq!((e.reason, e.sent), (Reason::ProxyUnreachable, Sent::No), "which of the two is silent cannot be told: {}", e.message);
 }
+
+#[tokio::test]
+async fn a_handshake_that_stalls_is_told_apart_from_a_connection_and_nothing_was_written() {
+    let silent = Origin::reply("", Then::Hang).await;
+    let f = fetcher(&RequestPlan { connect_timeout: Duration::from_millis(300), ..plan() });
+    let e = failure(&f, get(format!("https://{}/", silent.addr))).await;
+    assert_eq!((e.reason, e.sent), (Reason::ConnectTimeout, Sent::No));
+    assert!(e.message.contains("TLS handshake stalled"), "{}", e.message);
+    for (scheme, written) in [("https", false), ("http", true)] {
+        let f = fetcher(&plan());
+        let request = get(format!("{scheme}://{}/", silent.addr));
+        let stage = request.stage.clone();
+        assert!(!stage.may_be_written());
+        assert!(tokio::time::timeout(Duration::from_millis(300), f.attempt(request, |_| ())).await.is_err());
+        assert_eq!(stage.may_be_written(), written, "{scheme}");
+    }
+}

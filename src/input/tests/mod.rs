@@ -49,6 +49,7 @@ fn plan_of(source: InputSource, template: Option<&str>) -> InputPlan {
         url_set: template.is_some(),
         on_bad: OnBad::Skip,
         fetch_duplicates: false,
+        keeps_listed: false,
     }
 }
 

@@ -30,7 +30,7 @@ async fn every_input_ends_once_in_every_format_and_codec() {
             offers.push(bad(32, "list.txt:32: no address"));
             let offered = store.offer(offers, mark("{\"row\":32}", true)).await.unwrap();
             assert!(matches!(offered[29], Offered::New(None)));
-            assert!(matches!(offered[30], Offered::Known { first_row: 1 }));
+            assert!(matches!(offered[30], Offered::Known { first_row: 1, .. }));
             assert!(matches!(offered[31], Offered::Bad));
             let leases = lease_all(&store).await;
             assert_eq!(leases.len(), 30);
@@ -399,7 +399,7 @@ async fn a_link_that_turns_out_to_be_a_seed_is_the_seed_as_long_as_nobody_holds_
         .iter()
         .map(|o| match o {
             Offered::New(_) => None,
-            Offered::Known { first_row } => Some(*first_row),
+            Offered::Known { first_row, .. } => Some(*first_row),
             o => panic!("{o:?}"),
         })
         .collect();
@@ -428,7 +428,7 @@ async fn a_seed_does_not_take_over_what_only_redirects_to_it() {
     assert_eq!(store.claim(url_offer("http://h/target").key, moved.entry).await.unwrap(), Claim::Yours);
     store.settle(vec![Settle::Release { entry: moved.entry }]).await.unwrap();
     let offered = store.offer(vec![seed(2, "http://h/target")], None).await.unwrap();
-    assert!(matches!(offered[0], Offered::Known { first_row: 1 }));
+    assert!(matches!(offered[0], Offered::Known { first_row: 1, .. }));
     assert_eq!(lease_all(&store).await[0].url, "http://h/moved");
 }
 
@@ -442,7 +442,7 @@ async fn a_second_key_belongs_to_one_entry() {
     assert_eq!(store.claim(target, leases[0].entry).await.unwrap(), Claim::Yours);
     assert_eq!(store.claim(target, leases[0].entry).await.unwrap(), Claim::Yours);
     assert_eq!(store.claim(target, leases[1].entry).await.unwrap(), Claim::Known { first_row: 1 });
-    assert!(matches!(store.offer(vec![seed(3, "http://h/target")], None).await.unwrap()[0], Offered::Known { first_row: 1 }));
+    assert!(matches!(store.offer(vec![seed(3, "http://h/target")], None).await.unwrap()[0], Offered::Known { first_row: 1, .. }));
 }
 
 #[tokio::test]

@@ -174,7 +174,7 @@ async fn a_seed_or_a_redirect_takes_a_link_that_was_cut() {
     assert_eq!(store.claim(key, x.entry).await.unwrap(), Claim::Yours);
     assert_eq!(store.cut(), 0);
     let offered = store.offer(vec![seed(9, "http://h/y")], None).await.unwrap();
-    assert!(matches!(offered[0], Offered::Known { first_row: 8 }));
+    assert!(matches!(offered[0], Offered::Known { first_row: 8, .. }));
     store.close(None).await.unwrap();
     bed.verified();
 }

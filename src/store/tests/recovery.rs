@@ -128,7 +128,7 @@ async fn a_frozen_key_that_changed_is_named() {
     config.frozen.insert("input.file".into(), "b.csv".into());
     let e = bed.refuse(config);
     assert!(matches!(&e, OpenError::Frozen { key, .. } if key == "input.file"), "{e}");
-    assert!(e.to_string().contains("it was \"a.csv\", it is \"b.csv\""), "{e}");
+    assert!(e.to_string().contains("it was a.csv, it is b.csv"), "{e}");
     let mut config = bed.config();
     config.results.format = SinkFormat::Csv;
     assert!(matches!(bed.refuse(config), OpenError::Frozen { key, .. } if key == "output.results"));
