@@ -44,19 +44,7 @@ pub(super) const NOT_YET: &[&str] = &[
 /// Keys, or a key and one of its values, that are read and described and that the engine does not do yet. A job that sets
 /// one is refused like one of [`NOT_YET`], so that none is silently without effect; unit tests of `config` are not.
 /// Whoever teaches the engine a key takes it out here.
-pub(super) const ACCEPTED_SOON: &[&str] = &[
-    "auth.tokens",
-    "limit",
-    "host",
-    "response",
-    "limits.key=domain",
-    "limits.key=credential",
-    "limits.jitter",
-    "limits.adapt",
-    "limits.reserve",
-    "limits.arrival",
-    "limits.hours",
-];
+pub(super) const ACCEPTED_SOON: &[&str] = &["response"];
 
 const LATER: &str = "not yet: this version of gleaner does not have it";
 

@@ -5,11 +5,11 @@ use crate::clock::{Clock, Moment};
 use crate::engine::counting::{Admitted, Counter, words};
 use crate::engine::dispatcher::Dispatcher;
 use crate::engine::hosts::{HostState, Robots};
-use crate::engine::request::PageParts;
+use crate::engine::request::{PageParts, way_out};
 use crate::engine::work::{Flight, Item, RobotsWork, Work};
 use crate::engine::worker::{ForParse, robots_url};
 use crate::events::{Event, Events};
-use crate::fetch::{Fetcher, ProxyRest, Stage};
+use crate::fetch::{Fetcher, ProxyRest, Stage, WayOut};
 use crate::limit::{Claim, Verdict, Why};
 use crate::model::plan::Plan;
 use crate::model::{HostKey, Reason};
@@ -98,7 +98,7 @@ impl Dispatcher {
                     }
                     return wanted;
                 }
-                match proxies(&shop.fetcher, item, plan.limits.max_wait) {
+                match proxies(&shop.fetcher, way_out(&host.special), item, plan.limits.max_wait) {
                     Way::Open => {}
                     Way::At(rest) => {
                         waits_on.get_or_insert_with(|| format!("proxy {} to be usable again", rest.proxy));
@@ -341,15 +341,16 @@ enum Way {
     Never(String),
 }
 
-fn proxies(fetcher: &Fetcher, item: &Item, max_wait: Duration) -> Way {
+fn proxies(fetcher: &Fetcher, way: WayOut, item: &Item, max_wait: Duration) -> Way {
     let url = match item {
         Item::Entry(work) => work.at(),
         Item::Robots(robots) => &robots.url,
     };
-    match fetcher.rest_until(url) {
+    match fetcher.rest_until(way, url) {
         None => Way::Open,
         Some(rest) if rest.until == Moment::FAR || rest.until.since(rest.since) > max_wait => {
-            Way::Never(format!("no proxy is left that works ({}): mend [request] proxy or the http_proxy variables", rest.why))
+            let whose = if way == 0 { "[request] proxy or the http_proxy variables" } else { "the proxy of its [[host]]" };
+            Way::Never(format!("no proxy is left that works ({}): mend {whose}", rest.why))
         }
         Some(rest) => Way::At(rest),
     }

@@ -69,12 +69,8 @@ impl Fetcher {
         let dns = Arc::new(Dns::new(net, policy.clone(), plan.connect_timeout).map_err(|e| SetupError::Resolver(e.to_string()))?);
         let sockets = Sockets::new(Arc::clone(&clock));
         let proxies = Proxies::new(&plan.proxy, hosts.iter().map(|h| h.proxy.as_ref()), env)?;
-        let base = Base {
-            tls: tls(plan.ca_file.as_deref())?,
-            dns: Arc::clone(&dns),
-            made: Arc::clone(&sockets.made),
-            clock: Arc::clone(&clock),
-        };
+        let base =
+            Base { tls: tls(plan.ca_file.as_deref())?, dns: Arc::clone(&dns), made: Arc::clone(&sockets.made), clock: Arc::clone(&clock) };
         let mut times = vec![plan.connect_timeout];
         for time in hosts.iter().filter_map(|h| h.timeouts[0]) {
             if !times.contains(&time) {

@@ -51,8 +51,15 @@ enum Way {
     /// That of `[request]`.
     General,
     Direct,
-    InTurn { of: Vec<usize>, next: AtomicUsize },
-    Environment { http: Option<usize>, https: Option<usize>, except: NoProxy },
+    InTurn {
+        of: Vec<usize>,
+        next: AtomicUsize,
+    },
+    Environment {
+        http: Option<usize>,
+        https: Option<usize>,
+        except: NoProxy,
+    },
 }
 
 #[derive(Clone, Default)]

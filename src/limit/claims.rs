@@ -89,8 +89,15 @@ pub(super) struct Claims {
 impl Claims {
     /// The limits of a job and who counts in them; globs that are none (refused by `config`) match nothing.
     pub(super) fn new(plan: &LimitsPlan, hosts: &[HostPlan]) -> (Self, Vec<LimitRates>) {
-        let mut limits =
-            vec![LimitRates { name: None, stored: None, rates: plan.rates.clone(), burst: plan.burst, concurrency: None, heaviest: 1, lasts: true }];
+        let mut limits = vec![LimitRates {
+            name: None,
+            stored: None,
+            rates: plan.rates.clone(),
+            burst: plan.burst,
+            concurrency: None,
+            heaviest: 1,
+            lasts: true,
+        }];
         let mut further = Vec::new();
         for table in &plan.more {
             let same = limits.iter().position(|l| l.name.as_deref() == Some(&*table.name));
@@ -199,7 +206,10 @@ impl Claims {
 
     /// Whether one key is everybody's, and nothing else is.
     pub(super) fn is_one(&self) -> bool {
-        self.kind == LimitKeyKind::Job && self.further.is_empty() && self.groups.is_empty() && self.special.iter().all(|s| s.limit.is_none())
+        self.kind == LimitKeyKind::Job
+            && self.further.is_empty()
+            && self.groups.is_empty()
+            && self.special.iter().all(|s| s.limit.is_none())
     }
 }
 

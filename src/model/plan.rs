@@ -146,12 +146,7 @@ impl RequestPlan {
     /// `timeout`.
     #[must_use]
     pub fn timeouts(&self) -> Timeouts {
-        Timeouts {
-            connect: self.connect_timeout,
-            first_byte: self.first_byte_timeout,
-            idle: self.idle_timeout,
-            total: self.total_timeout,
-        }
+        Timeouts { connect: self.connect_timeout, first_byte: self.first_byte_timeout, idle: self.idle_timeout, total: self.total_timeout }
     }
 }
 

@@ -36,4 +36,5 @@ mod redirects;
 mod resume;
 mod retry_table;
 mod samples;
+mod special;
 mod told;

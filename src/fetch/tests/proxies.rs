@@ -134,10 +134,10 @@ async fn five_407_in_a_row_end_a_proxy() {
     let f = through(&format!("http://{}", proxy.addr));
     let url = url::Url::parse("https://a.invalid/").unwrap();
     for i in 0..5 {
-        assert!(f.rest_until(&url).is_none_or(|r| r.until != Moment::FAR), "{i}");
+        assert!(f.rest_until(0, &url).is_none_or(|r| r.until != Moment::FAR), "{i}");
         failure(&f, get(url.as_str())).await;
     }
-    assert_eq!(f.rest_until(&url).unwrap().until, Moment::FAR);
+    assert_eq!(f.rest_until(0, &url).unwrap().until, Moment::FAR);
     assert_eq!(f.proxy_news().len(), 1);
 }
 
