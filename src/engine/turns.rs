@@ -82,6 +82,8 @@ impl Dispatcher {
             } = self;
             let mut counter = Counter { limits, builder, tokens, resources, purse: purse.as_mut(), room };
             let mut admitted = None;
+            // Of a host's items that wait each for a limit of its own, when the first may go.
+            let mut soonest: Option<(Slot, Moment)> = None;
             let turn = schedule.turn(now, |slot, key, item, alone| {
                 let Some(host) = hosts.get_mut(&slot) else { return Gate::Blocked };
                 let wanted = wanted(plan, host, item, alone && !may_be_fed, now);
@@ -125,7 +127,12 @@ impl Dispatcher {
                         *waits_on = Some(what);
                         *blocked |= verdict.at == Moment::FAR;
                         keeper.waited_for |= verdict.why == Why::Save;
-                        Gate::At(verdict.at)
+                        let before = soonest.filter(|(of, _)| *of == slot).map_or(Moment::FAR, |(_, at)| at);
+                        let first = before.min(verdict.at);
+                        soonest = Some((slot, first));
+                        // What its path or method alone waits for holds no other item of the host.
+                        let is_own = verdict.claim > 0 && claims.get(verdict.claim).is_some_and(|c| !host.claims.contains(c));
+                        if is_own && !alone { Gate::Back } else { Gate::At(if is_own { first } else { verdict.at }) }
                     }
                 }
             });
