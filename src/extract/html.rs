@@ -189,7 +189,7 @@ mod tests {
         #[allow(clippy::disallowed_methods, reason = "a test of time")]
         let start = Instant::now();
         let out = f();
-        assert!(start.elapsed() < Duration::from_secs(if cfg!(debug_assertions) { 10 } else { 1 }), "took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_secs(if cfg!(debug_assertions) { 40 } else { 2 }), "took {:?}", start.elapsed());
         out
     }
 
