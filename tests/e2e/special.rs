@@ -151,7 +151,7 @@ fn attempts_at_once_and_the_delay_are_a_hosts_own_and_a_longer_crawl_delay_wins(
 
 #[test]
 fn hosts_of_a_group_are_one_to_the_delay_to_attempts_at_once_and_to_holds() {
-    let origin = Origin::start(|r| Reply::ok(page("x")).after(if r.host().starts_with("d") { ms(20) } else { ms(100) }));
+    let origin = Origin::start(|r| Reply::ok(page("x")).after(if r.host().starts_with('d') { ms(20) } else { ms(100) }));
     let names = ["d1.test", "d2.test", "d3.org", "p1.test", "p2.test", "free.test"];
     let job = Job::over(names.iter().flat_map(|h| urls(&origin, h, 4)))
         .table("host", "match = \"d*.test\"\ngroup = \"delayed\"\ndelay = \"150ms\"")
