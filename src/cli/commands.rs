@@ -153,7 +153,12 @@ fn again(plan: &Plan) -> Option<String> {
         (_, None) => {
             let arguments = std::env::args_os().skip(1).filter(|a| a != "--fresh" && a != "--yes" && a != "-y");
             let arguments: Vec<_> = arguments.map(|a| a.to_string_lossy().into_owned()).collect();
-            let shown: Vec<_> = without_secrets(&arguments).iter().map(|a| quoted_for_shell(a)).collect();
+            let shown = without_secrets(&arguments);
+            if shown != arguments {
+                // With stars in their place it would run, and send them.
+                return Some("the same command (not shown: it holds what may be secret)".into());
+            }
+            let shown: Vec<_> = shown.iter().map(|a| quoted_for_shell(a)).collect();
             Some(format!("{} {}", program(), shown.join(" ")))
         }
     }

@@ -139,6 +139,8 @@ pub(crate) struct Dispatcher {
     pub unjudged: Vec<(u64, Unjudged)>,
     pub backlog: Backlog,
     pub last_snapshot: Moment,
+    /// Until when idle workers are booked.
+    pub idle_booked: Moment,
     pub drops: u32,
     /// When this machine was last short of something.
     pub shortage: Option<Moment>,
@@ -152,6 +154,8 @@ pub(crate) struct Dispatcher {
     pub deferred_for: Option<String>,
     /// Why some hosts cannot be asked in this run: their proxies are dead, others go on.
     pub no_way: Option<String>,
+    /// The state is one of an earlier run.
+    pub resumed: bool,
     /// When anything may be sent.
     pub hours: Option<Hours>,
     pub tokens: Tokens,
@@ -333,7 +337,8 @@ impl Dispatcher {
                 if mark.done {
                     self.input_done = true;
                 }
-                let hand = self.schedule.queued() < IN_MEMORY / 2;
+                // What the state knows of a host (its robots.txt) comes with a lease.
+                let hand = self.schedule.queued() < IN_MEMORY / 2 && !(self.resumed && self.plan.request.robots);
                 for o in &mut offers {
                     o.hand = hand;
                 }
@@ -511,6 +516,7 @@ impl Dispatcher {
                 self.events.warn("internal", || "an attempt failed in a way that it should not".into());
             }
         }
+        self.book_idle(now);
         self.recover(now);
         if let Some(purse) = &mut self.purse {
             purse.tidy(now);
@@ -564,6 +570,7 @@ impl Dispatcher {
         hosts.sort_by_key(|h| Reverse(h.wait_ms));
         hosts.truncate(20);
         snapshot.hosts = hosts;
+        snapshot.limits = self.limits_shown(now);
         snapshot
     }
 
@@ -575,6 +582,8 @@ impl Dispatcher {
             (Some((slot, key, at)), due) if due.is_none_or(|due| at <= due) => {
                 Some((format!("{} at {}", self.cause(slot, now), key.authority()), at))
             }
+            // Where retries wait for the budget, what is due next does not tell.
+            (_, Some(_)) if self.waits_on.as_ref().is_some_and(|what| what.starts_with("the retry budget")) => None,
             (_, due) => due.map(|at| ("wait before a retry".to_owned(), at)),
         }
     }
@@ -584,7 +593,12 @@ impl Dispatcher {
         self.store.account()
     }
 
-    fn cause(&self, slot: Slot, now: Moment) -> String {
+    /// Whether answers that are not extracted yet keep attempts from starting.
+    pub(super) fn answers_wait(&self) -> bool {
+        self.parsing >= 2 * self.most.max(16) || self.kit.bodies.load(Ordering::Relaxed) >= BACKLOG
+    }
+
+    pub(super) fn cause(&self, slot: Slot, now: Moment) -> String {
         if self.hosts.get(&slot).is_some_and(|h| self.limits.held_until(&h.claims, now).is_some()) {
             return "hold".into();
         }

@@ -18,7 +18,7 @@ use std::time::Duration;
 use url::Url;
 
 /// Longest parse of one page on these threads.
-const PARSE_TIME: Duration = Duration::from_secs(10);
+pub(super) const PARSE_TIME: Duration = Duration::from_secs(10);
 
 /// An accepted answer with what its rows need.
 pub(crate) struct Task {
@@ -117,8 +117,12 @@ impl Kit {
         };
         let out = self.extractor.run(&page)?;
         let dropped = matches!(&out.paging, Some(PageStep::End { drop_rows: true, .. }));
+        let delivered = task.page.as_ref().is_some_and(PageState::is_delivered);
         let mut rows = EncodedRows::default();
-        if !dropped && let Some(encoder) = self.encoder.get() {
+        if !dropped
+            && !delivered
+            && let Some(encoder) = self.encoder.get()
+        {
             for fields in &out.rows {
                 let row = ResultRow {
                     columns: &task.lease.columns,

@@ -15,7 +15,7 @@ use crate::engine::scope::{self, Scope};
 use crate::engine::tally::Tally;
 use crate::engine::worker::{Landing, Shop};
 use crate::events::{Account, Event, Events, Snapshot, Stats};
-use crate::extract::{CrawlScope, Extractor};
+use crate::extract::{CompileError, CrawlScope, Extractor, Responses};
 use crate::fetch::{Fetcher, SetupError};
 use crate::input::InputError;
 use crate::limit::{Hours, Limits};
@@ -28,7 +28,7 @@ use futures::stream::FuturesUnordered;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, OnceLock};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 
 /// What asks a run to stop; it stops cleanly and resumes with the same command.
@@ -66,6 +66,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     let extractor = compile(&plan)?;
     let builder = Arc::new(Builder::new(plan.clone()).map_err(job)?);
     let scope = compile_scope(&plan)?;
+    let rules = Responses::compile(&plan.responses).map_err(|list| job(lines(&list)))?;
     let fetcher = Fetcher::new(&plan.request, &plan.hosts, &plan.network, shared.clone()).map_err(|e| setup_failed(&e))?;
     let most = plan.limits.workers.min(fetcher.budget()).max(1);
 
@@ -97,9 +98,9 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     restore_encoder(&plan, &kit, &opened);
 
     let (to_dispatcher, landings) = mpsc::channel(4096);
+    let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
     let extraction = {
         let to = to_dispatcher.clone();
-        let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         extraction::start(threads, 4 * most.max(16), &kit, move |id, parsed| drop(to.blocking_send(Landing::Parsed(id, parsed))))
             .map_err(|e| RunError::Io { message: format!("no thread for extraction: {e}"), hint: None })?
     };
@@ -111,6 +112,8 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         to: to_dispatcher,
         extraction,
         kit: kit.clone(),
+        rules,
+        looks: Semaphore::new(threads),
         early: limits.counts_heads(),
         most,
     });
@@ -178,6 +181,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         unjudged: Vec::new(),
         backlog: Backlog::default(),
         last_snapshot: Moment::ZERO,
+        idle_booked: clock.now(),
         drops: 0,
         shortage: None,
         short_since: None,
@@ -185,6 +189,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         defer: None,
         deferred_for: None,
         no_way: None,
+        resumed: opened.resumed,
         hours: plan.limits.hours.as_ref().map(Hours::new),
         tokens: Tokens::new(plan.auth.as_ref()),
         resources: Resources::default(),
@@ -222,6 +227,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     if let Some(purse) = &mut dispatcher.purse {
         purse.close();
     }
+    dispatcher.book_idle(clock.now());
     let snapshot = Snapshot { in_flight: 0, waiting: None, eta_s: None, ..dispatcher.snapshot(clock.now()) };
     // What `status` tells of the run from now on; it rides on the last commit.
     let _ = store.snapshot(serde_json::to_string(&snapshot).unwrap_or_default()).await;
@@ -331,14 +337,16 @@ pub(crate) fn job(message: String) -> RunError {
 }
 
 pub(crate) fn compile(plan: &Plan) -> Result<Extractor, RunError> {
-    Extractor::compile(&plan.extract, plan.crawl.as_ref(), plan.pages.as_ref())
-        .map_err(|list| job(list.iter().map(|e| format!("{}: {}", e.key, e.message)).collect::<Vec<_>>().join("\n")))
+    Extractor::compile(&plan.extract, plan.crawl.as_ref(), plan.pages.as_ref()).map_err(|list| job(lines(&list)))
+}
+
+fn lines(errors: &[CompileError]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
 }
 
 fn compile_scope(plan: &Plan) -> Result<Option<Arc<Scope>>, RunError> {
     let Some(crawl) = &plan.crawl else { return Ok(None) };
-    let scope = CrawlScope::compile(crawl)
-        .map_err(|list| job(list.iter().map(|e| format!("{}: {}", e.key, e.message)).collect::<Vec<_>>().join("\n")))?;
+    let scope = CrawlScope::compile(crawl).map_err(|list| job(lines(&list)))?;
     Ok(Some(Arc::new(Scope::new(scope, plan))))
 }
 
@@ -527,6 +535,7 @@ fn stats(d: &Dispatcher, finish: String, account: Account, by_reason: BTreeMap<S
         bytes: d.tally.bytes,
         elapsed_s: d.clock.now().since(Moment::ZERO).as_secs_f64(),
         waited_s: d.tally.waited_s(d.clock.now()),
+        workers_s: d.tally.workers_s(d.shop.most, d.clock.now().since(Moment::ZERO)),
         finish,
     }
 }

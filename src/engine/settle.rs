@@ -25,6 +25,24 @@ use url::Url;
 /// Keys whose refusals are remembered; past that all are forgotten, and a poison entry takes a little longer to be told.
 const NEIGHBOURS: usize = 4096;
 
+/// Why an entry is skipped, and of what class that is where the reason alone does not say it.
+pub(crate) struct Why {
+    reason: Reason,
+    class: Class,
+}
+
+impl From<Reason> for Why {
+    fn from(reason: Reason) -> Self {
+        Self { class: reason.class(), reason }
+    }
+}
+
+impl From<(Reason, Class)> for Why {
+    fn from((reason, class): (Reason, Class)) -> Self {
+        Self { reason, class }
+    }
+}
+
 impl Dispatcher {
     /// Takes what a worker or an extraction thread tells.
     pub(crate) fn land(&mut self, landing: Landing, now: Moment) {
@@ -68,6 +86,16 @@ impl Dispatcher {
                 } else {
                     self.judged(flight, judgement, &facts, now);
                 }
+            }
+            Landing::RestartPages(id, trouble, facts) => {
+                let Some(mut flight) = self.flights.remove(&id) else { return };
+                self.came_down(&mut flight, &facts, now);
+                self.restart_pages(flight, trouble, &facts, now);
+            }
+            Landing::Stop(id, trouble, facts) => {
+                let Some(mut flight) = self.flights.remove(&id) else { return };
+                self.came_down(&mut flight, &facts, now);
+                self.stop_by_rule(flight, &trouble, &facts);
             }
             Landing::SeedsRead(read) => self.seeds_read(read),
             Landing::Robots(id, outcome, facts) => {
@@ -186,7 +214,7 @@ impl Dispatcher {
     }
 
     /// An answer that is no refusal: the key's hold and the neighbours hear of it.
-    fn not_refused(&mut self, flight: &Flight) {
+    pub(super) fn not_refused(&mut self, flight: &Flight) {
         self.limits.succeeded(&flight.claims, flight.started);
         self.unblock();
         if let Item::Entry(work) = &flight.item
@@ -196,7 +224,7 @@ impl Dispatcher {
         }
     }
 
-    fn tried(&self, work: &Work, started: Moment, start: Wall, facts: &Facts, whose: Whose) -> Tried {
+    pub(super) fn tried(&self, work: &Work, started: Moment, start: Wall, facts: &Facts, whose: Whose) -> Tried {
         let entry = u64::try_from(work.lease.entry.0).unwrap_or_default();
         let (started, start) = work.began.unwrap_or((started, start));
         // The try before may be of an earlier lease: then its record tells when it ended.
@@ -230,7 +258,7 @@ impl Dispatcher {
         }
         let Flight { item, slot, claims, token, started, started_wall, url, .. } = flight;
         let Item::Entry(mut work) = item else { return };
-        if facts.status == Some(401) && token.is_some_and(|t| self.tokens.drop_one(t)) {
+        if facts.status == Some(401) && !facts.ruled && token.is_some_and(|t| self.tokens.drop_one(t)) {
             self.token_dropped(token);
             work.hop = None;
             self.requeue(work);
@@ -310,9 +338,9 @@ impl Dispatcher {
                     self.settles.push(Settle::Later { entry: work.lease.entry, due, state, sweep });
                 }
             }
-            Verdict::GiveUp { reason, message, not_before, .. } => {
+            Verdict::GiveUp { reason, class, message, not_before } => {
                 let next_at = not_before.map(|d| self.clock.wall().plus(d));
-                self.skip(&work, reason, facts.status, &message, next_at);
+                self.skip(&work, (reason, class), facts.status, &message, next_at);
             }
         }
     }
@@ -504,7 +532,7 @@ impl Dispatcher {
     pub(crate) fn skip_known(&mut self, work: &Work, first_row: u64) {
         let to = work.hop.as_ref().map_or("", |h| h.url.as_str());
         let message = format!("redirects to {}, which is an entry of its own", mask_url(to));
-        self.skip_with(work, Reason::Duplicate, None, &message, None, Some(first_row));
+        self.skip_with(work, Reason::Duplicate.into(), None, &message, None, Some(first_row));
     }
 
     /// The policy refused an address on a host that may still be named by the operator's list: the store knows.
@@ -615,21 +643,20 @@ impl Dispatcher {
     }
 
     /// An entry's end without a result.
-    pub(crate) fn skip(&mut self, work: &Work, reason: Reason, status: Option<u16>, message: &str, next_at: Option<Wall>) {
-        self.skip_with(work, reason, status, message, next_at, None);
+    pub(crate) fn skip(&mut self, work: &Work, why: impl Into<Why>, status: Option<u16>, message: &str, next_at: Option<Wall>) {
+        self.skip_with(work, why.into(), status, message, next_at, None);
     }
 
     fn skip_with(
         &mut self,
         work: &Work,
-        reason: Reason,
+        Why { reason, class }: Why,
         status: Option<u16>,
         message: &str,
         next_at: Option<Wall>,
         first_row: Option<u64>,
     ) {
         let status = status.or_else(|| work.tries.records.iter().rev().find_map(|r| r.status));
-        let class = if reason == Reason::Forbidden { Class::Blocked } else { reason.class() };
         let of_page = self.page_of(work).map(|page| format!("page {page}: {message}"));
         let message = of_page.as_deref().unwrap_or(message);
         let record = SkippedRecord {

@@ -24,6 +24,8 @@ pub(crate) struct Tally {
     pub bytes: u64,
     pub ended: u64,
     waited: BTreeMap<&'static str, Duration>,
+    /// Time of workers, by what it went to.
+    workers: BTreeMap<&'static str, Duration>,
     /// Ends of waits that may still run, by cause and 100 ms: how many.
     waits: BTreeMap<(&'static str, u64), u32>,
     pub out_of_scope: BTreeMap<String, u64>,
@@ -69,6 +71,21 @@ impl Tally {
             }
             keep
         });
+    }
+
+    /// So much time of workers went to this.
+    pub(crate) fn idle(&mut self, cause: &'static str, time: Duration) {
+        let sum = self.workers.entry(cause).or_default();
+        *sum = sum.saturating_add(time);
+    }
+
+    /// Seconds of workers by what they went to, of `workers` in `elapsed`.
+    pub(crate) fn workers_s(&self, workers: usize, elapsed: Duration) -> BTreeMap<String, f64> {
+        let all = elapsed.saturating_mul(u32::try_from(workers).unwrap_or(u32::MAX));
+        let idle: Duration = self.workers.values().sum();
+        let busy = [("busy", all.saturating_sub(idle))];
+        let seconds = |(k, d): (&str, Duration)| (k.to_owned(), (d.as_secs_f64() * 1000.0).round() / 1000.0);
+        self.workers.iter().map(|(k, d)| (*k, *d)).chain(busy).map(seconds).collect()
     }
 
     pub(crate) fn ended(&mut self, skipped: bool) {

@@ -12,7 +12,7 @@ use crate::events::{Event, Events};
 use crate::fetch::{Fetcher, ProxyRest, Stage, WayOut};
 use crate::limit::{Claim, Verdict, Why};
 use crate::model::plan::Plan;
-use crate::model::{HostKey, Reason};
+use crate::model::{Class, HostKey, Reason};
 use crate::retry::State;
 use crate::schedule::{Gate, Slot, Turn};
 use std::collections::HashMap;
@@ -91,6 +91,9 @@ impl Dispatcher {
                     // First tries are on disk alone, or not read yet.
                     frontier.trimmed.remove(&slot);
                     frontier.refill.insert(slot);
+                }
+                if wanted == Gate::Back {
+                    waits_on.get_or_insert_with(|| format!("the retry budget of {} ([retry] budget)", key.authority()));
                 }
                 if !matches!(wanted, Gate::Go | Gate::Instead) {
                     if matches!(wanted, Gate::At(_)) && waits_on.is_none() {
@@ -287,13 +290,15 @@ impl Dispatcher {
             // An entry never loses its own last reason.
             let own = work.tries.records.iter().rev().find(|r| r.charged).map(|r| (Reason::from_code(&r.outcome), r.status));
             let (reason, status) = own.unwrap_or((Reason::HostUnreachable, None));
+            // Of the job's own words only that of `then = "retry"` leaves an entry with a charged try.
+            let class = if matches!(reason, Reason::Rule(_)) { Class::Transient } else { reason.class() };
             let host = self.schedule.key(slot).map_or("the host", HostKey::authority);
             let long = crate::model::show_duration(self.plan.retry.host_give_up);
             let message = match robots {
                 Some(why) => format!("{host} gave no robots.txt for {long} ({why}), and robots.txt is obeyed"),
                 None => format!("{host} gave no answer for {long}"),
             };
-            self.skip(&work, reason, status, &message, None);
+            self.skip(&work, (reason, class), status, &message, None);
         } else {
             self.tell_of_robots();
             let message = format!("robots.txt of {} forbids it", self.schedule.key(slot).map_or("the host", HostKey::authority));

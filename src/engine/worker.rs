@@ -2,23 +2,24 @@
 //! as it is on the wire.
 
 use crate::clock::{Clock, Moment, Wall};
-use crate::engine::extraction::{Kit, Parsed, Task};
+use crate::engine::extraction::{Kit, PARSE_TIME, Parsed, Task};
 use crate::engine::purse::Given;
-use crate::extract::{ExtractFailure, PageState};
+use crate::extract::{ByHead, ExtractFailure, Late, Page, PageState, Responses};
 use crate::fetch::{Fetcher, Request};
 use crate::input::InputError;
 use crate::model::plan::Plan;
-use crate::model::{Failure, Outcome, Reason, Sent};
-use crate::retry::{self, Judgement, Quota, Reach, headers};
+use crate::model::{Answer, Failure, Outcome, Reason, Sent};
+use crate::retry::{self, Judgement, Quota, Reach, Ruling, Trouble, headers};
 use crate::store::Lease;
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::Sender;
 use url::Url;
 
@@ -41,6 +42,10 @@ pub(crate) enum Landing {
     Fetched(u64, Facts),
     /// Anything but an accepted answer.
     Judged(u64, Judgement, Facts),
+    /// A rule of the job asks for the entry's pages from the first again; trouble where that was done often enough.
+    RestartPages(u64, Trouble, Facts),
+    /// A rule of the job ends the run, the entry stays pending.
+    Stop(u64, Trouble, Facts),
     /// What extraction gave.
     Parsed(u64, Result<Parsed, ExtractFailure>),
     /// A robots.txt came, or did not.
@@ -70,6 +75,8 @@ pub(crate) struct Facts {
     pub quotas: Vec<Quota>,
     /// What the server calls that which it refused.
     pub resource: Option<String>,
+    /// A rule of the job said what it means, so that nothing else does.
+    pub ruled: bool,
 }
 
 impl Facts {
@@ -90,6 +97,7 @@ impl Facts {
                 reach,
                 quotas: headers::quotas(a.status, &a.headers, wall),
                 resource: headers::resource(&a.headers),
+                ruled: false,
             },
             Outcome::Failure(f) => Self {
                 status: f.status,
@@ -105,6 +113,7 @@ impl Facts {
                 reach,
                 quotas: Vec::new(),
                 resource: None,
+                ruled: false,
             },
         }
     }
@@ -120,6 +129,10 @@ pub(crate) struct Shop {
     pub to: Sender<Landing>,
     pub extraction: SyncSender<Task>,
     pub kit: Arc<Kit>,
+    /// `[[response]]`.
+    pub rules: Responses,
+    /// Places for rules that look into large bodies.
+    pub looks: Semaphore,
     /// Whether limits want to know of headers before the body is in.
     pub early: bool,
     /// Attempts in flight that this machine has room for.
@@ -143,11 +156,17 @@ impl Shop {
     async fn send_entry(self: Arc<Self>, flight: u64, request: Request, parse: ForParse) {
         let (url, method) = (request.url.clone(), request.method.clone());
         let outcome = self.send(flight, request).await;
-        let facts = Facts::of(&outcome, self.clock.now(), self.clock.wall());
+        let mut facts = Facts::of(&outcome, self.clock.now(), self.clock.wall());
         let wall = self.clock.wall();
-        let judgement = retry::classify(&outcome, &self.ctx(wall, &url, &method));
-        let landing = match (judgement, outcome) {
-            (Judgement::Accept, Outcome::Answer(answer)) => {
+        let (outcome, rule) = self.rule_of(outcome, &url).await;
+        facts.ruled = rule.is_some();
+        let ctx = self.ctx(wall, &url, &method);
+        let ruling = match (&outcome, rule.and_then(|i| Some((i, self.plan.responses.get(i)?)))) {
+            (Outcome::Answer(answer), Some((i, rule))) => retry::rule(i, rule, answer, &ctx),
+            _ => Ruling::Judged(retry::classify(&outcome, &ctx)),
+        };
+        let landing = match (ruling, outcome) {
+            (Ruling::Judged(Judgement::Accept), Outcome::Answer(answer)) => {
                 let task = Task {
                     flight,
                     lease: parse.lease,
@@ -178,12 +197,48 @@ impl Shop {
                     ),
                 }
             }
-            (judgement, _) => Landing::Judged(flight, judgement, facts),
+            (Ruling::Judged(judgement), _) => Landing::Judged(flight, judgement, facts),
+            (Ruling::EndOfPages, _) => Landing::Done(flight, facts, Box::new(Ok(Parsed::default()))),
+            (Ruling::RestartPages(trouble), _) => Landing::RestartPages(flight, trouble, facts),
+            (Ruling::Stop(trouble), _) => Landing::Stop(flight, trouble, facts),
         };
         let _ = self.to.send(landing).await;
     }
 
-    /// Asks for a robots.txt.
+    /// The first rule of the job that an answer matches, and the answer again. What would hold up the wire is looked at on a
+    /// thread beside it, a few at a time.
+    async fn rule_of(self: &Arc<Self>, outcome: Outcome, url: &Url) -> (Outcome, Option<usize>) {
+        let Outcome::Answer(answer) = outcome else { return (outcome, None) };
+        if let ByHead::Rule(rule) = self.rules.by_head(answer.status, &answer.headers) {
+            return (Outcome::Answer(answer), rule);
+        }
+        if answer.body.len() <= AT_ONCE
+            && let Ok(rule) = self.look(&answer, url, AT_ONCE_TIME)
+        {
+            return (Outcome::Answer(answer), rule);
+        }
+        let _place = self.looks.acquire().await;
+        let (shop, url) = (self.clone(), url.clone());
+        let look = move || {
+            // One that takes too long is no match.
+            let rule = shop.look(&answer, &url, PARSE_TIME).unwrap_or(None);
+            (Outcome::Answer(answer), rule)
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_else(|_| {
+            let message = "the run ended while a rule was looking at the answer";
+            (Outcome::Failure(Failure { sent: Sent::Maybe, ..Failure::unsent(Reason::InternalError, message) }), None)
+        })
+    }
+
+    /// A panic within it is no match.
+    fn look(&self, answer: &Answer, url: &Url, within: Duration) -> Result<Option<usize>, Late> {
+        let end = self.clock.now() + within;
+        let late = || self.clock.now() > end || self.to.is_closed();
+        let page = Page { deadline: &late, ..Page::new(url, answer.status, &answer.headers, &answer.body) };
+        catch_unwind(AssertUnwindSafe(|| self.rules.find(&page))).unwrap_or(Ok(None))
+    }
+
+    /// Asks for a robots.txt. No rule of the job looks at it.
     pub(crate) async fn robots(self: Arc<Self>, flight: u64, request: Request) {
         let outcome = self.send(flight, request).await;
         let facts = Facts::of(&outcome, self.clock.now(), self.clock.wall());

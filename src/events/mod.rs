@@ -131,7 +131,7 @@ pub enum Event {
     },
     /// Something ends the run before everything is done.
     Stopping {
-        /// `interrupt`, `terminate`, `hang-up`, a `[stop]` key, `deferred`, `failure`.
+        /// `interrupt`, `terminate`, `hang-up`, a `[stop]` key, `failure`; `deferred: …` and `response: …` with more words.
         why: String,
     },
     /// The run is over.
@@ -234,6 +234,9 @@ pub struct Stats {
     pub elapsed_s: f64,
     /// What was waited for in this run: seconds by cause (`hold`, `backoff`, `limit`), summed over keys.
     pub waited_s: BTreeMap<String, f64>,
+    /// Seconds that workers were idle in this run, by cause (`limit`, `hold`, `delay`, `disk`, `nothing to do`, …), summed over
+    /// workers; `busy` is the rest.
+    pub workers_s: BTreeMap<String, f64>,
     /// `done`, `stopped:<why>` or `deferred`.
     pub finish: String,
 }
@@ -290,9 +293,44 @@ pub struct Snapshot {
     pub waiting: Option<String>,
     /// What single hosts wait for, at most 20: host, cause, milliseconds.
     pub hosts: Vec<HostWait>,
+    /// The limits that are busiest or held, at most 20.
+    #[serde(default)]
+    pub limits: Vec<LimitShown>,
     /// Why the run ended with 75: what holds, and until when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deferred: Option<String>,
+}
+
+/// How one key of a limit stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct LimitShown {
+    /// Name of the `[[limit]]`; `None`: `[limits]`.
+    pub limit: Option<String>,
+    /// A host, a domain, a token's number, or `job`.
+    pub key: String,
+    /// Its rates and what is spent of them or under way.
+    pub rates: Vec<RateShown>,
+    /// Milliseconds left of a hold.
+    pub held_ms: Option<u64>,
+    /// Requests left, as the server told last.
+    pub left: Option<u64>,
+    /// Of so many, where the server told.
+    pub of: Option<u64>,
+    /// Milliseconds to the server's reset.
+    pub reset_ms: Option<u64>,
+    /// The rate that was learned from refusals, in per cent of the ceiling.
+    pub learned_percent: Option<u32>,
+}
+
+/// One rate of a [`LimitShown`].
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, serde::Deserialize)]
+pub struct RateShown {
+    /// As the job says it.
+    pub rate: String,
+    /// Requests, or what they weigh, within the window.
+    pub used: u32,
+    /// The rate's count.
+    pub of: u32,
 }
 
 /// What one host waits for.

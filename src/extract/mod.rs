@@ -29,6 +29,6 @@ mod typed;
 
 pub use error::{CompileError, ExtractFailure};
 pub use extractor::{Extracted, Extractor, Page};
-pub use pages::{PageRequest, PageState, PageStep, Pager};
-pub use responses::check_responses;
+pub use pages::{PageRequest, PageState, PageStep, Pager, RESTARTS};
+pub use responses::{ByHead, Late, Responses, check_responses};
 pub use scope::CrawlScope;

@@ -18,6 +18,9 @@ use url::Url;
 
 use super::error::ExtractFailure;
 
+/// How often the pages of an entry are begun again (`then = "restart-pages"`).
+pub const RESTARTS: u32 = 3;
+
 /// Cursors that are remembered, so that going in circles shows.
 const CURSORS: usize = 64;
 
@@ -31,9 +34,15 @@ pub struct PageState {
     /// Token or address of the page to ask for; `None`: the entry's own address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next: Option<Value>,
-    /// Pages done.
+    /// Pages done since the first, or since they were begun again.
     #[serde(default)]
     pub pages: u64,
+    /// Pages from the first on whose rows were delivered before the pages were begun again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub delivered: u64,
+    /// How often they were begun again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub restarts: u32,
     /// Rows received so far, those cut by `max` left out.
     #[serde(default)]
     pub rows: u64,
@@ -46,6 +55,18 @@ pub struct PageState {
     /// Hashes of the last cursors, newest last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     cursors: Vec<u64>,
+}
+
+impl PageState {
+    /// Whether the rows of the page to ask for were delivered before the pages were begun again.
+    #[must_use]
+    pub fn is_delivered(&self) -> bool {
+        self.pages < self.delivered
+    }
+}
+
+fn is_zero<T: Default + PartialEq>(n: &T) -> bool {
+    *n == T::default()
 }
 
 /// What follows a page.
@@ -178,6 +199,13 @@ impl Pager {
         state
     }
 
+    /// The state before the first page of an entry whose pages are asked for again from the first. Those that were done are
+    /// counted, so that their rows are not delivered again.
+    #[must_use]
+    pub fn restart(&self, entry_url: &Url, state: &PageState) -> PageState {
+        PageState { delivered: state.pages.max(state.delivered), restarts: state.restarts + 1, ..self.first(entry_url) }
+    }
+
     /// The request of the page that `state` stands before. Next addresses go out as they came.
     #[must_use]
     pub fn request(&self, entry_url: &Url, state: &PageState) -> PageRequest {
@@ -258,6 +286,8 @@ impl Pager {
             number: state.number,
             next: None,
             pages: state.pages + 1,
+            delivered: state.delivered,
+            restarts: state.restarts,
             rows,
             total,
             last: Some(page.fingerprint.clone()),

@@ -217,3 +217,27 @@ fn a_query_parameter_is_set_and_the_rest_left_as_written() {
         assert_eq!(url.as_str(), after);
     }
 }
+
+#[test]
+fn a_restart_begins_anew_and_knows_what_was_delivered() {
+    let mut r = Run::new(&PagesPlan { stop: vec![StopRule::Max(5)], ..plan(NextPage::Json(".next".into()), Some("c"), vec![]) });
+    assert_eq!(r.page("{\"next\":\"t1\"}", &[], &["a", "b"]), ("more", 2));
+    assert_eq!(r.page("{\"next\":\"t2\"}", &[], &["c"]), ("more", 1));
+    assert!(r.url().ends_with("c=t2") && !r.state.is_delivered());
+    r.state = r.pager.restart(&r.entry, &r.state);
+    assert_eq!((r.url(), r.state.delivered, r.state.restarts), (r.entry.to_string(), 2, 1));
+    // The tokens that were seen, and the page before, are no circle now.
+    assert!(r.state.is_delivered());
+    assert_eq!(r.page("{\"next\":\"t1\"}", &[], &["a", "b"]), ("more", 2));
+    assert!(r.state.is_delivered());
+    // One that comes before all of that is seen again does not forget it.
+    r.state = r.pager.restart(&r.entry, &r.state);
+    assert_eq!((r.state.pages, r.state.delivered, r.state.restarts), (0, 2, 2));
+    assert_eq!(r.page("{\"next\":\"u1\"}", &[], &["a", "b"]), ("more", 2));
+    assert_eq!(r.page("{\"next\":\"u2\"}", &[], &["c"]), ("more", 1));
+    assert!(!r.state.is_delivered());
+    assert_eq!(r.page("{\"next\":\"u3\"}", &[], &["d", "e", "f"]), ("max", 2), "rows count from the first page");
+    // A state of an earlier version.
+    let old: PageState = serde_json::from_str("{\"pages\":2}").unwrap();
+    assert_eq!((old.delivered, old.restarts), (0, 0));
+}

@@ -83,15 +83,15 @@ pub(super) async fn read(response: &mut reqwest::Response, headers: &HeaderMap, 
 }
 
 fn reading(status: u16, headers: &HeaderMap, limits: &Limits<'_>) -> Reading {
-    let accepted = match limits.want {
-        Want::Accepted => limits.plan.accepts(status),
-        Want::Robots => (200..300).contains(&status),
+    let (accepted, whole) = match limits.want {
+        Want::Accepted => (limits.plan.accepts(status), limits.plan.may_accept(status)),
+        Want::Robots => ((200..300).contains(&status), (200..300).contains(&status)),
     };
     if limits.method == Method::HEAD || matches!(status, 204 | 304) {
         Reading::Empty
     } else if !accepted && matches!(status, 301 | 302 | 303 | 307 | 308) && headers.contains_key(LOCATION) {
         Reading::Drain
-    } else if !accepted {
+    } else if !whole {
         Reading::Glance
     } else if limits.want == Want::Robots {
         Reading::Cut(ROBOTS)

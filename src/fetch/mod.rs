@@ -63,7 +63,7 @@ pub struct Request {
 /// How much of a body is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want {
-    /// Whole where the plan accepts the status, up to `max_body`; otherwise at most 64 KiB and 2 s of it.
+    /// Whole where the plan accepts the status or may accept it, up to `max_body`; otherwise at most 64 KiB and 2 s of it.
     Accepted,
     /// Any 2xx, cut without an error after 512,000 bytes.
     Robots,

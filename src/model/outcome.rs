@@ -20,7 +20,8 @@ pub struct Answer {
     pub status: u16,
     /// As received, names in lower case.
     pub headers: http::HeaderMap,
-    /// Decoded content. Whole where the status is accepted; at most 64 KiB, maybe cut, where it is not; empty for redirects.
+    /// Decoded content. Whole where the status is accepted or may be by a rule of the job; at most 64 KiB, maybe cut, where it is
+    /// not; empty for redirects.
     pub body: Vec<u8>,
     /// When the final response headers were in: what the limiter counts from.
     pub headers_at: Moment,

@@ -126,6 +126,8 @@ pub struct RequestPlan {
     pub max_body: u64,
     /// Statuses that are results: inclusive ranges.
     pub accept: Vec<(u16, u16)>,
+    /// Those that a rule of `[[response]]` may accept besides, so that their bodies are wanted whole.
+    pub may_accept: Vec<(u16, u16)>,
     /// Hops.
     pub redirects: u32,
     /// Whether robots.txt is obeyed.
@@ -147,6 +149,12 @@ impl RequestPlan {
     #[must_use]
     pub fn timeouts(&self) -> Timeouts {
         Timeouts { connect: self.connect_timeout, first_byte: self.first_byte_timeout, idle: self.idle_timeout, total: self.total_timeout }
+    }
+
+    /// Whether a status is a result, or a rule of the job may make it one: its body is then read whole or not at all.
+    #[must_use]
+    pub fn may_accept(&self, status: u16) -> bool {
+        self.accepts(status) || self.may_accept.iter().any(|(a, b)| (*a..=*b).contains(&status))
     }
 }
 
@@ -411,6 +419,22 @@ pub enum Then {
     EndOfPages,
     /// The entry's pages are asked for from the first again.
     RestartPages,
+}
+
+impl Then {
+    /// The word of the job file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Accept => "accept",
+            Self::Retry => "retry",
+            Self::Limited => "limited",
+            Self::Skip => "skip",
+            Self::Stop => "stop",
+            Self::EndOfPages => "end-of-pages",
+            Self::RestartPages => "restart-pages",
+        }
+    }
 }
 
 /// `[retry]`.

@@ -166,9 +166,10 @@ impl Reason {
             Self::Http(429) => "lower [limits] rate to what the server allows",
             Self::Http(404 | 410) => "the page is gone; check where the list came from",
             Self::Http(500..=599) => "the server failed each time; try later",
+            Self::Http(200..=299) => "a [[response]] rule of the job says so, or [request] accept leaves it out",
             Self::Http(300..=399) => "add the status to [request] accept if it is a result for you",
             Self::Http(_) => "check the request against the site's documentation",
-            Self::Rule(_) => "the job's own [[response]] rule says so",
+            Self::Rule(_) => "a [[response]] rule of the job says so",
             other => {
                 let code = other.code();
                 REASONS.iter().find(|d| d.code == code).map_or("", |d| d.advice)

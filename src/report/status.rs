@@ -1,7 +1,7 @@
 //! `gleaner status`: where a job stands, from another terminal while it runs, or afterwards.
 
 use crate::clock::Wall;
-use crate::events::{Account, Snapshot, thousands};
+use crate::events::{Account, LimitShown, Snapshot, thousands};
 use crate::model::{Reason, printable};
 use crate::report::text::{count, show_bytes, show_ms, show_rate, show_seconds, table};
 use serde::Serialize;
@@ -104,6 +104,11 @@ pub fn status_text(s: &StatusReport) -> String {
         let host = |h: &crate::events::HostWait| vec![format!("  {}", printable(&h.host)), printable(&h.cause), show_ms(h.wait_ms)];
         text.push_str(&table(&hosts.iter().map(host).collect::<Vec<_>>()));
     }
+    let limits = live.filter(|_| s.state == "running").map_or(&[][..], |l| &l.limits);
+    if !limits.is_empty() {
+        text.push_str("limits:\n");
+        text.push_str(&table(&limits.iter().map(limit).collect::<Vec<_>>()));
+    }
     if !s.by_reason.is_empty() {
         text.push_str("skipped:\n");
         let mut by: Vec<_> = s.by_reason.iter().collect();
@@ -116,10 +121,28 @@ pub fn status_text(s: &StatusReport) -> String {
     text
 }
 
+/// Whose, how much is spent, and what holds it.
+fn limit(l: &LimitShown) -> Vec<String> {
+    let mut parts: Vec<String> = l.rates.iter().map(|r| format!("{} of {}", thousands(r.used.into()), r.rate)).collect();
+    if let Some(left) = l.left {
+        let of = l.of.map_or(String::new(), |of| format!(" of {}", thousands(of)));
+        let reset = l.reset_ms.map_or(String::new(), |ms| format!(", reset in {}", show_ms(ms)));
+        parts.push(format!("the server says {}{of} left{reset}", thousands(left)));
+    }
+    if let Some(ms) = l.held_ms {
+        parts.push(format!("held for {}", show_ms(ms)));
+    }
+    if let Some(percent) = l.learned_percent {
+        parts.push(format!("slowed to {percent}% after refusals"));
+    }
+    let name = l.limit.as_ref().map_or(String::new(), |n| format!(" ({})", printable(n)));
+    vec![format!("  {}{name}", printable(&l.key)), parts.join("; ")]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::events::HostWait;
+    use crate::events::{HostWait, RateShown};
 
     #[test]
     fn a_running_job_tells_what_each_host_waits_for() {
@@ -137,6 +160,16 @@ mod tests {
                 elapsed_s: 9.0,
                 waiting: Some("waiting: hold".into()),
                 hosts: vec![HostWait { host: "h\x1b[2J".into(), cause: "hold (429)".into(), wait_ms: 12_000 }],
+                limits: vec![LimitShown {
+                    limit: Some("search".into()),
+                    key: "h".into(),
+                    rates: vec![RateShown { rate: "5000/hour".into(), used: 1200, of: 5000 }],
+                    held_ms: Some(12_000),
+                    left: Some(3800),
+                    of: Some(5000),
+                    reset_ms: Some(60_000),
+                    learned_percent: Some(70),
+                }],
                 ..Snapshot::default()
             }),
             by_reason: [("http-404".to_owned(), 10)].into(),
@@ -155,6 +188,8 @@ waiting  hold
 results  out/a.csv  90 records, 2.0 KiB
 hosts that wait:
   h\\u{1b}[2J  hold (429)  12s
+limits:
+  h (search)  1,200 of 5000/hour; the server says 3,800 of 5,000 left, reset in 1m; held for 12s; slowed to 70% after refusals
 skipped:
   http-404  10  the page is gone; check where the list came from
 inputs 200 + discovered 0 = 90 results + 10 skipped + 100 pending

@@ -44,6 +44,9 @@ pub fn summary(out: &Output, stats: &Stats, ending: &Ending) {
         out.line(&line);
     }
     out.line(&sent(stats));
+    if let Some(line) = workers(stats) {
+        out.line(&line);
+    }
     out.line(&files(stats, &ending.places));
     if let Some((message, hint)) = &ending.error {
         // Else the advice stands with the others, behind the account.
@@ -97,9 +100,24 @@ fn sent(stats: &Stats) -> String {
     }
     let waits = waits(stats);
     if !waits.is_empty() {
-        let _ = write!(line, "; waited {waits}");
+        let _ = write!(line, "; entries and keys waited {waits}, summed");
     }
     line
+}
+
+/// What workers did with their time, where it is worth a line: `workers: 12% busy; idle: 80% limit, 8% nothing to do`.
+fn workers(stats: &Stats) -> Option<String> {
+    let all: f64 = stats.workers_s.values().sum();
+    if stats.elapsed_s < 2.0 || all <= 0.0 {
+        return None;
+    }
+    let share = |s: f64| (100.0 * s / all).round();
+    let busy = share(stats.workers_s.get("busy").copied().unwrap_or(0.0));
+    let mut idle: Vec<_> = stats.workers_s.iter().filter(|(k, s)| *k != "busy" && share(**s) >= 1.0).collect();
+    idle.sort_by(|a, b| b.1.total_cmp(a.1));
+    let idle: Vec<String> = idle.into_iter().map(|(cause, s)| format!("{}% {cause}", share(*s))).collect();
+    let idle = if idle.is_empty() { String::new() } else { format!("; idle: {}", idle.join(", ")) };
+    Some(format!("workers: {busy}% busy{idle}"))
 }
 
 /// `2s for holds, 1.2s for backoff`; empty where nothing was waited for.
@@ -131,6 +149,7 @@ fn hints(stats: &Stats, ending: &Ending) -> Vec<String> {
     match (&ending.again, stopped) {
         (Some(again), Some("interrupt" | "terminate" | "hang-up" | "failure")) => hints.push(format!("go on with: {again}")),
         (Some(again), Some("max_pages")) => hints.push(format!("raise [crawl] max_pages to go on with: {again}")),
+        (Some(again), Some("response")) => hints.push(format!("a [[response]] rule ended the run; go on with: {again}")),
         (Some(again), Some(key)) => hints.push(format!("[stop] {key} ended the run; go on with: {again}")),
         (None, Some(_)) => hints.push("nothing is kept: the next call starts anew; -o FILE makes it resumable".to_owned()),
         (Some(again), None) if stats.finish == "deferred" => {
@@ -176,6 +195,7 @@ mod tests {
             requests: 2031,
             retries: 31,
             by_reason: [("http-404".to_owned(), 8), ("duplicate".to_owned(), 2), ("dns-nxdomain".to_owned(), 2)].into(),
+            workers_s: [("busy".to_owned(), 50.0), ("limit".to_owned(), 40.0), ("nothing to do".to_owned(), 10.0)].into(),
             waited_s: [("hold".to_owned(), 60.0), ("backoff".to_owned(), 0.01)].into(),
             bytes: 12 << 20,
             elapsed_s: 80.0,
@@ -200,7 +220,8 @@ skipped 12:
   dns-nxdomain  2  check its spelling
   duplicate     2
 2 repeated addresses were fetched once
-sent 2,031 requests in 1m 20s, 31 of them retries, 12 MiB received; waited 1m for pauses after refusals
+sent 2,031 requests in 1m 20s, 31 of them retries, 12 MiB received; entries and keys waited 1m for pauses after refusals, summed
+workers: 50% busy; idle: 40% limit, 10% nothing to do
 results  out/repos.csv      3,990 rows
 skipped  out/skipped.jsonl  12 records
 inputs 2,000 + discovered 0 = 1,988 results + 12 skipped + 0 pending

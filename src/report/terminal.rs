@@ -85,6 +85,9 @@ fn stopping(why: &str) -> String {
     if let Some(what) = why.strip_prefix("deferred: ") {
         return format!("stopping: {what}");
     }
+    if let Some(what) = why.strip_prefix("response: ") {
+        return format!("stopping: {what}");
+    }
     match why {
         "interrupt" => "stopping: handing back what is in flight (Ctrl-C again ends at once)".to_owned(),
         "terminate" => "stopping: asked to end (SIGTERM)".to_owned(),

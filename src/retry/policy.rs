@@ -189,6 +189,11 @@ fn trouble(tries: &mut Tries, t: Trouble, plan: &RetryPlan, told: &Tried) -> Ver
 }
 
 impl Tries {
+    /// Writes a try that counts for nothing and is followed by none: the run ends by it.
+    pub fn uncharged(&mut self, reason: &Reason, told: &Tried) {
+        self.write(&reason.code(), false, told);
+    }
+
     fn write(&mut self, outcome: &str, charged: bool, told: &Tried) {
         self.made += 1;
         self.charged += u32::from(charged);

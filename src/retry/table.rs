@@ -113,8 +113,9 @@ pub fn classify(outcome: &Outcome, ctx: &Ctx<'_>) -> Judgement {
     match outcome {
         Outcome::Answer(a) => answer(a.status, &a.headers, &a.body, ctx),
         Outcome::Failure(f) => match (f.status, &f.headers) {
-            // The body of an answer that is no result does not matter: a 429 stays one though its page broke.
-            (Some(status), Some(headers)) if status == 429 || !ctx.request.accepts(status) => answer(status, headers, &[], ctx),
+            // The body of an answer that is no result, and that no rule of the job makes one, does not matter: a 429 stays one
+            // though its page broke.
+            (Some(status), Some(headers)) if status == 429 || !ctx.request.may_accept(status) => answer(status, headers, &[], ctx),
             _ => Judgement::Trouble(failure(f, ctx)),
         },
     }
@@ -158,38 +159,52 @@ fn partial(status: u16, headers: &HeaderMap) -> Option<String> {
 
 /// The refusals (contract, *What an attempt is*): 429; 503 and 413 with Retry-After; a 403 that is about rate.
 fn refusal(status: u16, headers: &HeaderMap, body: &[u8], ctx: &Ctx<'_>) -> Option<Judgement> {
-    const SECONDARY: &str = "secondary rate limit";
     let after = headers::retry_after(headers, ctx.wall);
     let body = if matches!(status, 403 | 429) && body.len() < 64 * 1024 { body } else { &[] };
     let text = String::from_utf8_lossy(body).to_ascii_lowercase();
     let secondary = text.contains(SECONDARY);
-    let exhausted = headers::exhausted(headers);
     let mut by_text = false;
     match status {
         429 => {}
         503 | 413 if after.is_some() => {}
-        403 if after.is_some() || exhausted => {}
+        403 if after.is_some() || headers::exhausted(headers) => {}
         403 if secondary || text.contains("rate limit exceeded") || text.contains("too many requests") => by_text = true,
         _ => return None,
     }
-    let mut told = headers::asked(headers, ctx.wall);
+    let reason = Reason::of_status(status);
+    Some(refused(reason, by_text, wait_of(headers, body, secondary, ctx.wall), said(status), ctx))
+}
+
+/// How long a refusal asks for, from the answer's arrival, and who chose it.
+pub(super) type Wait = (Option<Duration>, WaitFrom);
+
+/// What GitHub calls a limit whose headers say nothing of it.
+pub(super) const SECONDARY: &str = "secondary rate limit";
+
+/// `secondary`: the body speaks of a secondary limit.
+pub(super) fn wait_of(headers: &HeaderMap, body: &[u8], secondary: bool, wall: Wall) -> Wait {
+    let mut told = headers::asked(headers, wall);
     let explicit = told.filter(|a| a.from == WaitFrom::RetryAfter);
     if let Some(wait) = headers::asked_in_body(body).filter(|w| !w.is_zero()) {
         told = Some(Asked { wait: explicit.map_or(wait, |a| a.wait.max(wait)), from: WaitFrom::RetryAfter });
-    } else if secondary && !exhausted && explicit.is_none() {
+    } else if secondary && !headers::exhausted(headers) && explicit.is_none() {
         // GitHub by its words alone, as behind a proxy that strips its headers: the reset is another limit's.
         told = Some(Asked { wait: headers::SECONDARY, from: WaitFrom::Backoff });
     }
-    let (asked, from) = match told {
+    match told {
         Some(a) if !a.wait.is_zero() => (Some(a.wait), a.from),
         // Also where Retry-After is 0 or has passed.
         _ => (None, WaitFrom::Backoff),
-    };
+    }
+}
+
+/// A refusal by an answer, which may be sent again whatever the method.
+pub(super) fn refused(reason: Reason, by_text: bool, (asked, from): Wait, message: String, ctx: &Ctx<'_>) -> Judgement {
     if !may_resend(Sent::Maybe, ctx) && ctx.method != ctx.listed {
         // The listed request was carried out before the redirect: it is not repeated for the sake of the hop.
-        return Some(trouble(Reason::MaybeSent, Repeat::Never, format!("{} after the request was redirected", said(status)), ctx));
+        return trouble(Reason::MaybeSent, Repeat::Never, format!("{message} after the request was redirected"), ctx);
     }
-    Some(Judgement::Refused { reason: Reason::of_status(status), asked, from, by_text, message: said(status) })
+    Judgement::Refused { reason, asked, from, by_text, message }
 }
 
 /// Every status that is neither result nor redirect nor refusal.
@@ -197,11 +212,15 @@ fn other_status(status: u16, headers: &HeaderMap, ctx: &Ctx<'_>) -> Judgement {
     let reason = Reason::of_status(status);
     let listed = ctx.retry.statuses.contains(&status);
     let again = headers::should_retry(headers).unwrap_or(listed);
-    let repeat = if again { Repeat::Backoff } else { Repeat::Never };
-    let class = if repeat == Repeat::Backoff { Class::Transient } else { reason.class() };
+    let (class, repeat) = if again { (Class::Transient, Repeat::Backoff) } else { (reason.class(), Repeat::Never) };
+    Judgement::Trouble(of_answer(status, headers, (reason, class), repeat, ctx))
+}
+
+/// Trouble that a whole answer is.
+pub(super) fn of_answer(status: u16, headers: &HeaderMap, (reason, class): (Reason, Class), repeat: Repeat, ctx: &Ctx<'_>) -> Trouble {
     // A misdirected (RFC 9110 15.5.20) or too early (RFC 8470 5.2) request was not processed: any method may repeat it.
     let unprocessed = matches!(status, 421 | 425) && ctx.method == ctx.listed;
-    Judgement::Trouble(Trouble {
+    Trouble {
         class,
         repeat,
         resend: unprocessed || may_resend(Sent::Maybe, ctx),
@@ -209,7 +228,7 @@ fn other_status(status: u16, headers: &HeaderMap, ctx: &Ctx<'_>) -> Judgement {
         floor: headers::retry_after(headers, ctx.wall).filter(|w| !w.is_zero()),
         message: said(status),
         reason,
-    })
+    }
 }
 
 fn trouble(reason: Reason, repeat: Repeat, message: String, ctx: &Ctx<'_>) -> Judgement {
@@ -282,7 +301,7 @@ fn may_resend(sent: Sent, ctx: &Ctx<'_>) -> bool {
     ctx.request.idempotent || ctx.retry.methods.iter().any(|m| m == ctx.listed.as_str()) || (sent == Sent::No && ctx.method == ctx.listed)
 }
 
-fn said(status: u16) -> String {
+pub(super) fn said(status: u16) -> String {
     match http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()) {
         Some(words) => format!("the server answered {status} ({words})"),
         None => format!("the server answered {status}"),

@@ -32,6 +32,7 @@ fn request_plan() -> RequestPlan {
         total_timeout: t,
         max_body: 1 << 20,
         accept: vec![(200, 299)],
+        may_accept: Vec::new(),
         redirects: 10,
         robots: false,
         ca_file: None,
@@ -39,7 +40,7 @@ fn request_plan() -> RequestPlan {
     }
 }
 
-fn ans(status: u16, headers: &[(&'static str, &str)], body: &str) -> Outcome {
+pub(crate) fn ans(status: u16, headers: &[(&'static str, &str)], body: &str) -> Outcome {
     let mut h = HeaderMap::new();
     for (n, v) in headers {
         h.append(*n, v.parse().unwrap());
@@ -60,31 +61,32 @@ fn broke(reason: Reason, sent: Sent, reused: bool) -> Outcome {
     Outcome::Failure(Failure { sent, reused, ..Failure::unsent(reason, "it broke") })
 }
 
-struct Case {
+pub(crate) struct Case {
     retry: RetryPlan,
     request: RequestPlan,
     listed: Method,
-    method: Method,
+    pub(crate) method: Method,
 }
 
 impl Case {
-    fn of(method: Method) -> Self {
+    pub(crate) fn of(method: Method) -> Self {
         Self { retry: retry_plan(), request: request_plan(), listed: method.clone(), method }
     }
 
-    fn judge(&self, outcome: &Outcome) -> Judgement {
+    pub(crate) fn ctx<T>(&self, then: impl FnOnce(&Ctx<'_>) -> T) -> T {
         let url = Url::parse("https://h/a/b").unwrap();
-        classify(
-            outcome,
-            &Ctx {
-                retry: &self.retry,
-                request: &self.request,
-                wall: Wall(1_445_412_480_000),
-                listed: &self.listed,
-                method: &self.method,
-                url: &url,
-            },
-        )
+        then(&Ctx {
+            retry: &self.retry,
+            request: &self.request,
+            wall: Wall(1_445_412_480_000),
+            listed: &self.listed,
+            method: &self.method,
+            url: &url,
+        })
+    }
+
+    fn judge(&self, outcome: &Outcome) -> Judgement {
+        self.ctx(|ctx| classify(outcome, ctx))
     }
 
     fn trouble(&self, outcome: &Outcome) -> Trouble {
@@ -310,6 +312,21 @@ fn a_429_is_a_refusal_even_where_it_is_accepted_or_its_body_broke() {
     let cut = Outcome::Failure(Failure { status: Some(200), ..f });
     assert_eq!(get().trouble(&cut).floor, Some(Duration::from_secs(5)));
     assert_eq!(line(&get().judge(&cut)), "body-truncated transient Backoff");
+}
+
+#[test]
+fn a_broken_body_is_trouble_of_its_own_where_a_rule_may_accept_the_status() {
+    let broken = |status| {
+        let headers = HeaderMap::from_iter([("retry-after".parse().unwrap(), "5".parse().unwrap())]);
+        let Outcome::Failure(f) = broke(Reason::BodyTruncated, Sent::Maybe, false) else { unreachable!() };
+        Outcome::Failure(Failure { status: Some(status), headers: Some(Box::new(headers)), ..f })
+    };
+    let mut c = get();
+    assert_eq!(line(&c.judge(&broken(404))), "http-404 permanent Never");
+    c.request.may_accept = vec![(404, 404), (429, 429)];
+    assert_eq!(line(&c.judge(&broken(404))), "body-truncated transient Backoff");
+    assert!(matches!(c.judge(&broken(429)), Judgement::Refused { .. }), "a 429 holds its key");
+    assert_eq!(line(&c.judge(&ans(404, &[], ""))), "http-404 permanent Never", "the table makes it no result");
 }
 
 #[test]

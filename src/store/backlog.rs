@@ -1,11 +1,12 @@
 //! What a state still has to do, for whoever forecasts a run: read beside a running job, never in its way.
 
 use super::error::OpenError;
+use super::limiter::Patience;
 use super::lock::{self, Holder};
 use super::read::reader;
-use super::types::{InputMark, StoredRobots};
+use super::types::{InputMark, KeptLimit, Opened, StoredRobots};
 use super::{open, schema};
-use crate::clock::Wall;
+use crate::clock::{Stamp, Wall};
 use crate::events::Account;
 use crate::model::{FetchKey, HostKey};
 use rusqlite::{Connection, params};
@@ -26,8 +27,12 @@ pub struct Backlog {
     pub input: Option<InputMark>,
     /// The exit code that the job ended with, where it is done.
     pub finished: Option<u8>,
-    /// Holds that stand, with their ends; keys as the limiter calls them.
+    /// Holds that stand, with their ends by today's calendar, the last to end first; keys as the limiter calls them.
     pub holds: Vec<(String, Wall)>,
+    /// What limits have counted and still count.
+    pub limiter: Vec<KeptLimit>,
+    /// How much may have been sent of each key and is in no row of `limiter`, by limit.
+    pub unsaved: BTreeMap<String, u32>,
     /// Who runs it now.
     pub running: Option<Holder>,
 }
@@ -47,7 +52,7 @@ pub struct Waiting {
 ///
 /// # Errors
 /// A damaged or newer state, one that cannot be read, or one that the job does not fit any more ([`OpenError::Frozen`]).
-pub fn backlog(dir: &Path, frozen: &BTreeMap<String, String>, now: Wall) -> Result<Option<Backlog>, OpenError> {
+pub fn backlog(dir: &Path, frozen: &BTreeMap<String, String>, now: Stamp) -> Result<Option<Backlog>, OpenError> {
     let Some((conn, path)) = reader(dir)? else { return Ok(None) };
     let (mut backlog, was) = conn.unchecked_transaction().and_then(|t| read(&t, now)).map_err(OpenError::db(&path))?;
     if let Err(e) = open::compare(&was, frozen) {
@@ -58,18 +63,25 @@ pub fn backlog(dir: &Path, frozen: &BTreeMap<String, String>, now: Wall) -> Resu
     Ok(Some(backlog))
 }
 
-fn read(conn: &Connection, now: Wall) -> rusqlite::Result<(Backlog, BTreeMap<String, String>)> {
+fn read(conn: &Connection, now: Stamp) -> rusqlite::Result<(Backlog, BTreeMap<String, String>)> {
     let meta = |key: &str| schema::meta(conn, key);
     let mut reasons = conn.prepare("SELECT code, n FROM reason WHERE n > 0")?;
     let by_reason = reasons.query_map([], |r| Ok((r.get(0)?, r.get::<_, i64>(1)?.cast_unsigned())))?.collect::<Result<_, _>>()?;
-    let mut holds = conn.prepare("SELECT key, until FROM hold WHERE until > ?1 ORDER BY until DESC, key")?;
+    let mut opened = Opened::default();
+    let (up, wall) = (now.up, now.wall);
+    Patience::read(conn)?.resume(now, Some(&BTreeMap::new()), &mut opened);
+    let then = opened.calendar.at(up);
+    let mut holds: Vec<_> = opened.holds.into_iter().map(|(key, until)| (key, wall.plus(then.until(until)))).collect();
+    holds.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let done = meta("input_done")?.as_deref() == Some("1");
     let backlog = Backlog {
         account: serde_json::from_str(&meta("account")?.unwrap_or_default()).unwrap_or_default(),
         by_reason,
         input: meta("input")?.map(|position| InputMark { position, done }),
         finished: meta("finished")?.and_then(|v| v.parse().ok()),
-        holds: holds.query_map([now.0], |r| Ok((r.get(0)?, Wall(r.get(1)?))))?.collect::<Result<_, _>>()?,
+        holds,
+        limiter: opened.limiter,
+        unsaved: opened.unsaved,
         running: None,
     };
     Ok((backlog, serde_json::from_str(&meta("frozen")?.unwrap_or_default()).unwrap_or_default()))

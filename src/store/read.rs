@@ -9,6 +9,7 @@ use crate::events::Account;
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, params};
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -56,7 +57,13 @@ pub(super) fn reader(dir: &Path) -> Result<Option<(Connection, PathBuf)>, OpenEr
         return Ok(None);
     }
     let db = OpenError::db(&path);
-    let conn = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(&db)?;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = if is_at_rest(dir, &path).map_err(OpenError::io(dir))? {
+        let uri = format!("file:{}?immutable=1", percent_encoding::percent_encode(path.as_os_str().as_bytes(), URI));
+        Connection::open_with_flags(uri, flags | OpenFlags::SQLITE_OPEN_URI).map_err(&db)?
+    } else {
+        Connection::open_with_flags(&path, flags).map_err(&db)?
+    };
     conn.busy_timeout(Duration::from_secs(5)).map_err(&db)?;
     let version: i64 = conn.pragma_query_value(None, "user_version", |r| r.get(0)).map_err(&db)?;
     if version > schema::VERSION {
@@ -67,6 +74,21 @@ pub(super) fn reader(dir: &Path) -> Result<Option<(Connection, PathBuf)>, OpenEr
     }
     drop(db);
     Ok(Some((conn, path)))
+}
+
+/// What stands for itself in the path of a `file:` URI (<https://sqlite.org/uri.html>).
+const URI: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+
+/// Whether nobody has the state open and no journal is left: then it can be read without the files that SQLite makes beside it
+/// otherwise, and leaves there. A run that begins meanwhile writes to a new journal first, and to the database itself only after
+/// tens of megabytes or at its end.
+fn is_at_rest(dir: &Path, db: &Path) -> std::io::Result<bool> {
+    let beside = |what: &str| {
+        let mut path = db.as_os_str().to_owned();
+        path.push(what);
+        Path::new(&path).exists()
+    };
+    Ok(!beside("-wal") && !beside("-journal") && lock::held(dir)?.is_none())
 }
 
 /// The state of a job, running or not; `None` where there is none.

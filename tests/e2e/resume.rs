@@ -268,3 +268,13 @@ fn a_job_with_compressed_outputs_ends_without_waiting_for_a_member() {
         job.exactly_once(50);
     }
 }
+
+#[test]
+fn a_list_that_grew_does_not_ask_for_robots_txt_again() {
+    let origin = Origin::start(|r| if r.path() == "/robots.txt" { Reply::status(404) } else { Reply::ok("x") });
+    let job = Job::over([origin.url("/1")]).set("request.robots", "\"obey\"");
+    job.run().expect(0);
+    job.list([origin.url("/1"), origin.url("/2"), origin.url("/3")]);
+    job.run().expect(0);
+    assert_eq!(origin.log().iter().map(|r| r.path().to_owned()).collect::<Vec<_>>(), ["/robots.txt", "/1", "/2", "/3"]);
+}

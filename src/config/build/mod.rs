@@ -114,6 +114,7 @@ pub(super) fn plan(context: Context<'_>, job: raw::Job, errors: &mut Vec<ConfigE
     let hosts = host::hosts(&mut b, job.host, &limits, &retry);
     let input = input.map(|input| InputPlan { keeps_listed: request::names_url(&request, &hosts), ..input });
     let responses = response::responses(&mut b, job.response);
+    request.may_accept = response::may_accept(&responses);
     let network = limits::network(&mut b, job.network);
     let stop = limits::stop(&mut b, job.stop);
     let job_file = b.context.job_file.map(Path::to_path_buf);

@@ -49,6 +49,7 @@ pub(super) fn request(b: &mut Builder<'_>, raw: raw::Request, crawl_robots: &Set
         total_timeout: time(b, "request.timeout.total", raw.timeout.total),
         max_body: take!(b, "request", raw.max_body).map_or(0, |Size(n)| n),
         accept: take!(b, "request", raw.accept).map_or_else(Vec::new, |s| s.0),
+        may_accept: Vec::new(),
         redirects: take!(b, "request", raw.redirects).and_then(|c| u32::try_from(c.0).ok()).unwrap_or(0),
         robots: robots == Robots::Obey,
         ca_file,

@@ -18,6 +18,12 @@ pub(super) fn responses(b: &mut Builder<'_>, tables: Vec<raw::Response>) -> Vec<
     rules
 }
 
+/// Statuses that a rule makes results.
+pub(super) fn may_accept(rules: &[ResponsePlan]) -> Vec<(u16, u16)> {
+    let accepting = rules.iter().filter(|rule| rule.then == Then::Accept);
+    accepting.flat_map(|rule| if rule.statuses.is_empty() { vec![(200, 999)] } else { rule.statuses.clone() }).collect()
+}
+
 fn response(b: &mut Builder<'_>, at: &str, raw: raw::Response) -> ResponsePlan {
     let key = |name: &str| format!("{at}.{name}");
     if b.context.tree.get(&key("when")).is_none_or(|when| when.entries().is_empty()) && !b.is_wrong(&key("when")) {

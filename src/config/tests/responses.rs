@@ -41,6 +41,16 @@ fn each_word_of_then_is_its_own() {
 }
 
 #[test]
+fn what_a_rule_may_accept_is_wanted_whole() {
+    let rule = |when: &str, then: &str| format!("[[response]]\nwhen = {{ {when} }}\nthen = \"{then}\"\n");
+    let text = rule("status = [404, \"410..411\"], body = \"x\"", "accept") + &rule("status = 500", "skip");
+    let request = job(&text).ok().plan.request;
+    assert_eq!(request.may_accept, [(404, 404), (410, 411)]);
+    assert!(request.may_accept(200) && request.may_accept(411) && !request.may_accept(500) && !request.accepts(411));
+    assert_eq!(job(&rule("body = \"x\"", "accept")).ok().plan.request.may_accept, [(200, 999)], "any status");
+}
+
+#[test]
 fn rules_are_explained_key_by_key() {
     let job = job(
         "[[response]]\nwhen = { status = 200, header = { name = \"a\", match = \"b\" } }\nthen = \"skip\"\n[[response]]\nwhen = { header = \"c\" }\nthen = \"stop\"\n",

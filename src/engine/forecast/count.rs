@@ -246,9 +246,9 @@ impl<'a> Repeats<'a> {
     /// What an address takes of the count: `Ok` where it is new or may be, else how many repeats it stands for.
     pub(super) fn see(&mut self, key: crate::model::FetchKey) -> Result<(), u64> {
         let stands_for = match self.seen.see(u128::from_le_bytes(key.0)) {
-            Seen::New(n) if (self.known)(key) => n,
-            Seen::Unknown | Seen::New(_) => return Ok(()),
             Seen::Again(n) => n,
+            Seen::New(n) if (self.known)(key) => n,
+            Seen::New(_) | Seen::Unknown => return Ok(()),
         };
         self.repeated += stands_for;
         Err(stands_for)

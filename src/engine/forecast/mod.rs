@@ -15,9 +15,9 @@ mod tests;
 mod told;
 mod virtual_run;
 
-pub use told::{Assumed, Binds, Forecast, Growth, Held, Hold, HostLoad, Hosts, InputTold, QuotaUse, Requests, StateTold, Time};
+pub use told::{Assumed, Binds, Forecast, Growth, Held, Hold, HostLoad, Hosts, InputTold, QuotaUse, Requests, Spent, StateTold, Time};
 
-use crate::clock::{Clock, SystemClock, Wall};
+use crate::clock::{Clock, Stamp, SystemClock, Wall};
 use crate::engine::RunError;
 use crate::engine::feeder::{Fed, FeedError, Feeder};
 use crate::engine::request::Builder;
@@ -34,6 +34,8 @@ use tokio::sync::mpsc;
 
 /// Addresses of which repeats are told exactly.
 const EXACT: usize = 2_000_000;
+/// Requests that are sent in virtual time at most.
+const SIMULATE: u64 = 300_000;
 /// Shorter answers are taken for this.
 const LEAST_ANSWER: Duration = Duration::from_millis(1);
 
@@ -44,7 +46,8 @@ const LEAST_ANSWER: Duration = Duration::from_millis(1);
 pub fn forecast(plan: Plan, answer: Duration) -> Result<Forecast, RunError> {
     let plan = Arc::new(plan);
     let clock = SystemClock::new();
-    let now = clock.wall();
+    let stamp = clock.stamp();
+    let now = stamp.wall;
     let extractor = compile(&plan)?;
     let builder = Arc::new(Builder::new(plan.clone()).map_err(job)?);
     let fetcher = Fetcher::new(&plan.request, &plan.hosts, &plan.network, Arc::new(clock)).map_err(|e| setup_failed(&e))?;
@@ -52,7 +55,7 @@ pub fn forecast(plan: Plan, answer: Duration) -> Result<Forecast, RunError> {
 
     let limits = Limits::new(&plan.limits, &plan.hosts);
     let mut counter = Counter::new(&plan, &builder, &limits);
-    let state = State::open(&plan, now)?;
+    let state = State::open(&plan, stamp)?;
     if let Some(state) = &state {
         state.count(&mut counter, now)?;
     }
@@ -64,14 +67,20 @@ pub fn forecast(plan: Plan, answer: Duration) -> Result<Forecast, RunError> {
     }
     (input.repeated, input.repeated_exact) = (repeats.repeated, repeats.are_exact());
 
+    // A row that cannot be read is as good as lost, as for a run.
+    let rows = state.iter().flat_map(|s| &s.backlog.limiter);
+    let spent: Vec<_> = rows.filter_map(|kept| Some((serde_json::from_str(&kept.row).ok()?, kept.down))).collect();
     let (load, hosts) = counter.finish();
     let scenario = outlook::Scenario {
         limits: &plan.limits,
         hosts: &plan.hosts,
         workers,
         answer: answer.max(LEAST_ANSWER),
+        simulate: SIMULATE,
         start: now,
         holds: state.as_ref().map_or(&[][..], |s| &s.backlog.holds),
+        counted: &spent,
+        unsaved: state.as_ref().map(|s| &s.backlog.unsaved),
         hours: plan.limits.hours.as_ref().map(Hours::new),
         caps: outlook::Caps::default(),
     };
@@ -86,7 +95,7 @@ struct State {
 }
 
 impl State {
-    fn open(plan: &Plan, now: Wall) -> Result<Option<Self>, RunError> {
+    fn open(plan: &Plan, now: Stamp) -> Result<Option<Self>, RunError> {
         let StatePlace::Folder(dir) = &plan.state else { return Ok(None) };
         let Some(backlog) = backlog(dir, &plan.frozen, now).map_err(|e| open_failed(&e))? else { return Ok(None) };
         Ok(Look::open(dir).map_err(|e| open_failed(&e))?.map(|look| Self { backlog, look }))
@@ -118,10 +127,13 @@ impl State {
 }
 
 /// A feeder at work.
-type Feeding = (mpsc::Receiver<Fed>, std::thread::JoinHandle<()>);
+struct Reading {
+    fed: mpsc::Receiver<Fed>,
+    thread: std::thread::JoinHandle<()>,
+}
 
 /// The feeder of the part of the input that was not read yet; `None` where a run would read nothing.
-fn feeder(plan: &Arc<Plan>, builder: &Arc<Builder>, state: Option<&State>, input: &mut InputTold) -> Result<Option<Feeding>, RunError> {
+fn feeder(plan: &Arc<Plan>, builder: &Arc<Builder>, state: Option<&State>, input: &mut InputTold) -> Result<Option<Reading>, RunError> {
     let mark = state.and_then(|s| s.backlog.input.as_ref());
     let is_file = matches!(plan.input.source, InputSource::File(_));
     let is_stdin = plan.input.source == InputSource::Stdin;
@@ -148,11 +160,11 @@ fn feeder(plan: &Arc<Plan>, builder: &Arc<Builder>, state: Option<&State>, input
         .name("feeder".into())
         .spawn(move || feeder.run())
         .map_err(|e| RunError::Io { message: format!("no thread for the input: {e}"), hint: None })?;
-    Ok(Some((fed, thread)))
+    Ok(Some(Reading { fed, thread }))
 }
 
 fn read(
-    (mut fed, thread): (mpsc::Receiver<Fed>, std::thread::JoinHandle<()>),
+    Reading { mut fed, thread }: Reading,
     counter: &mut Counter<'_>,
     repeats: &mut Repeats<'_>,
     input: &mut InputTold,

@@ -1,14 +1,14 @@
 //! The forecast itself: counts and limits in, times out. A decider: no I/O, and the time is told.
 //!
-//! The first requests, 300,000 at most, are sent in virtual time by the run's own [`crate::limit::Limits`] and
+//! The first requests, some hundred thousand, are sent in virtual time by the run's own [`crate::limit::Limits`] and
 //! [`crate::schedule::Schedule`] ([`super::virtual_run`]); what is left then goes on at the rates that last
 //! ([`super::steady`]).
 
 use super::load::Load;
 use super::steady::Steady;
 use super::virtual_run::VirtualRun;
-use crate::clock::Wall;
-use crate::limit::{Hours, LimitId, Limits, Verdict, Why};
+use crate::clock::{Moment, Wall};
+use crate::limit::{Hours, LimitId, Limits, SavedKey, Unsaved, Verdict, Why};
 use crate::model::Rate;
 use crate::model::plan::{HostPlan, LimitsPlan};
 use std::collections::HashMap;
@@ -27,11 +27,33 @@ pub(super) struct Scenario<'a> {
     pub(super) workers: usize,
     /// Every answer takes this long.
     pub(super) answer: Duration,
+    /// Requests that are sent in virtual time at most.
+    pub(super) simulate: u64,
     pub(super) start: Wall,
     /// As the state has them.
     pub(super) holds: &'a [(String, Wall)],
+    /// What earlier runs, or one that is on, have counted: rows with their age, and what is in none.
+    pub(super) counted: &'a [(SavedKey, Duration)],
+    pub(super) unsaved: Option<&'a Unsaved>,
     pub(super) hours: Option<Hours>,
     pub(super) caps: Caps,
+}
+
+impl Scenario<'_> {
+    /// The limits as they stand at the start, which is `now`.
+    pub(super) fn limits_at(&self, now: Moment) -> Limits {
+        let mut limits = Limits::new(self.limits, self.hosts);
+        if let Some(unsaved) = self.unsaved {
+            limits.assume_unsaved(now, unsaved.clone());
+        }
+        for (row, down) in self.counted {
+            limits.restore(row, *down, now);
+        }
+        for (key, until) in self.holds {
+            limits.restore_hold(key, now + self.start.until(*until));
+        }
+        limits
+    }
 }
 
 /// What ends a run before its load is sent.
@@ -217,7 +239,8 @@ pub(super) fn outlook(load: &Load, scenario: &Scenario<'_>) -> Outlook {
         outlook.requests = sent + whole(steady.by(work));
         outlook.first_minute += by(60);
         outlook.first_hour += by(3600);
-        outlook.lasts = (end + scenario.answer).min(CENTURY);
+        // A run that time ends does not wait for answers.
+        outlook.lasts = if ended == Some(Ended::Time) { end } else { end + scenario.answer }.min(CENTURY);
         outlook.ended = ended;
         for (cause, n, time) in steady.parts(work) {
             causes.add(Some(cause), n, at, calendar.spend(at, time));
@@ -227,11 +250,12 @@ pub(super) fn outlook(load: &Load, scenario: &Scenario<'_>) -> Outlook {
     outlook
 }
 
-/// How long `entries` more of the same kind take once the run is under way.
-pub(super) fn further(load: &Load, scenario: &Scenario<'_>, entries: u64, in_turn: bool) -> Duration {
+/// How long `entries` more of the same kind take once the run is under way, and what holds them.
+pub(super) fn further(load: &Load, scenario: &Scenario<'_>, entries: u64, in_turn: bool) -> (Duration, Option<Cause>) {
     let mut more = load.grown(entries, in_turn);
     more.servers.iter_mut().for_each(|s| s.robots = 0);
-    Steady::new(&more, &Limits::new(scenario.limits, scenario.hosts), scenario).lasts()
+    let steady = Steady::new(&more, &Limits::new(scenario.limits, scenario.hosts), scenario);
+    (steady.lasts(), steady.binds())
 }
 
 /// `hours`, counted from the start.
@@ -267,8 +291,8 @@ impl Calendar<'_> {
             if let Some(wait) = hours.opens_in(now) {
                 at += wait;
             } else {
-                let rest = to.saturating_sub(at);
-                let open = hours.closes_in(now).unwrap_or(rest).min(rest);
+                let left = to.saturating_sub(at);
+                let open = hours.closes_in(now).unwrap_or(left).min(left);
                 at += open;
                 work += open;
             }

@@ -83,6 +83,11 @@ impl Steady {
         span(self.parts.iter().map(|p| p.time).fold(0.0, f64::max))
     }
 
+    /// What holds the last of them.
+    pub(super) fn binds(&self) -> Option<Cause> {
+        self.parts.iter().max_by(|a, b| a.time.total_cmp(&b.time)).map(|p| p.cause.clone())
+    }
+
     /// How many go within a time.
     pub(super) fn by(&self, time: Duration) -> f64 {
         self.parts.iter().map(|p| p.within(time)).sum()

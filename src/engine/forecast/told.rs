@@ -3,7 +3,7 @@
 use super::count;
 use super::load::Load;
 use super::outlook::{self, By, Ended, Outlook, Scenario};
-use crate::clock::Wall;
+use crate::clock::{Moment, Wall};
 use crate::engine::run::fetched_before;
 use crate::limit::{LimitId, Limits};
 use crate::model::Rate;
@@ -46,6 +46,8 @@ pub struct Forecast {
     pub growth: Option<Growth>,
     /// How much of each quota can be used.
     pub quotas: Vec<QuotaUse>,
+    /// What is spent of limits already, ten keys at most.
+    pub spent: Vec<Spent>,
     /// Holds that stand from an earlier run.
     pub holds: Vec<Hold>,
 }
@@ -230,6 +232,8 @@ pub enum Binds {
 pub struct Growth {
     /// How long a thousand requests more take.
     pub thousand_more_s: f64,
+    /// What holds those.
+    pub held_by: Option<Binds>,
     /// Requests where a cap of the job bounds them.
     pub at_most: Option<u64>,
     /// How long those take, if the hosts are the same.
@@ -257,6 +261,21 @@ pub struct QuotaUse {
     pub without_arrival: Option<f64>,
     /// The same with `arrival = "1s"`, where that would help.
     pub with_arrival_1s: Option<f64>,
+}
+
+/// What is spent of one window.
+#[derive(Clone, Debug, Serialize)]
+pub struct Spent {
+    /// Of this `[[limit]]`.
+    pub limit: Option<String>,
+    /// Whose.
+    pub key: String,
+    /// Requests…
+    pub count: u32,
+    /// …in so many seconds.
+    pub per_s: f64,
+    /// What still counts of earlier runs, or of the one that is on.
+    pub spent: u32,
 }
 
 /// A hold of an earlier run.
@@ -296,7 +315,7 @@ pub(super) fn tell(plan: &Plan, known: Known<'_>, mut scenario: Scenario<'_>) ->
     let caps = Caps::of(plan, state);
     scenario.caps = outlook::Caps { entries: caps.entries.map(|(n, _)| n), requests: plan.stop.requests, time: plan.stop.time };
     let run = outlook::outlook(&load, &scenario);
-    let growth = growth(plan, &load, &scenario, &caps, &run);
+    let growth = growth(plan, &load, limits, &scenario, &caps, &run);
     let requests = Requests {
         total: load.entries() + load.robots(),
         addresses: load.entries(),
@@ -327,6 +346,7 @@ pub(super) fn tell(plan: &Plan, known: Known<'_>, mut scenario: Scenario<'_>) ->
         quotas: quotas(&load, limits, &scenario),
         hosts: shown(hosts),
         assumed: assumed(plan, &scenario),
+        spent: spent(&scenario),
         holds: state.map_or(&[][..], |s| &s.holds).iter().map(|(key, until)| hold(key, *until, plan, scenario.start)).collect(),
         state: state.map(|s| StateTold {
             results: s.account.results,
@@ -369,7 +389,7 @@ fn unknown(plan: &Plan) -> Vec<&'static str> {
     why
 }
 
-fn growth(plan: &Plan, load: &Load, scenario: &Scenario<'_>, caps: &Caps, run: &Outlook) -> Option<Growth> {
+fn growth(plan: &Plan, load: &Load, limits: &Limits, scenario: &Scenario<'_>, caps: &Caps, run: &Outlook) -> Option<Growth> {
     let entries = load.entries();
     if unknown(plan).is_empty() || entries == 0 || run.ended.is_some() {
         return None;
@@ -385,8 +405,10 @@ fn growth(plan: &Plan, load: &Load, scenario: &Scenario<'_>, caps: &Caps, run: &
         let grown = load.grown(most.max(entries), in_turn);
         (grown.entries() + grown.robots(), outlook::outlook(&grown, scenario).lasts, key)
     });
+    let (thousand, cause) = outlook::further(load, scenario, 1000, in_turn);
     Some(Growth {
-        thousand_more_s: outlook::further(load, scenario, 1000, in_turn).as_secs_f64(),
+        thousand_more_s: thousand.as_secs_f64(),
+        held_by: cause.map(|c| binds(c.by, limits)),
         at_most: at_most.map(|(n, ..)| n),
         at_most_lasts_s: at_most.map(|(_, lasts, _)| lasts.as_secs_f64()),
         at_most_finish: at_most.map(|(_, lasts, _)| scenario.start.plus(lasts)),
@@ -419,9 +441,9 @@ fn hours(hours: &Hours) -> String {
     format!("{}-{}{zone}", time(hours.from), time(hours.until))
 }
 
-fn held(held: &outlook::Held, limits: &Limits) -> Held {
+fn binds(by: By, limits: &Limits) -> Binds {
     let name = |limit: LimitId| limits.name(limit).map(str::to_owned);
-    let by = match held.by {
+    match by {
         By::Rate(limit, rate) => Binds::Rate { limit: name(limit), count: rate.count, per_s: rate.per.as_secs_f64() },
         By::Concurrency(limit, most) => Binds::Concurrency { limit: name(limit), most },
         By::Hold => Binds::Hold,
@@ -431,10 +453,13 @@ fn held(held: &outlook::Held, limits: &Limits) -> Held {
         By::Workers(most) => Binds::Workers { most },
         By::Robots => Binds::RobotsTxt,
         By::Hours => Binds::Hours,
-    };
+    }
+}
+
+fn held(held: &outlook::Held, limits: &Limits) -> Held {
     let key = held.key.as_ref().map(|key| key.split_once("://").map_or(&**key, |(_, rest)| rest).to_owned());
     let (from_s, until_s) = (held.from.as_secs_f64(), held.until.as_secs_f64());
-    Held { by, requests: held.requests, keys: held.keys, key, from_s, until_s }
+    Held { by: binds(held.by, limits), requests: held.requests, keys: held.keys, key, from_s, until_s }
 }
 
 /// Each limit that something of the load counts in.
@@ -461,6 +486,20 @@ fn quotas(load: &Load, limits: &Limits, scenario: &Scenario<'_>) -> Vec<QuotaUse
         }
     }
     out
+}
+
+fn spent(scenario: &Scenario<'_>) -> Vec<Spent> {
+    let now = Moment(1);
+    let views = scenario.limits_at(now).views(SHOWN, now);
+    let windows = views.iter().flat_map(|view| view.windows.iter().map(move |(rate, n)| (view, *rate, *n)));
+    let spent = windows.filter(|(.., n)| *n > 0).map(|(view, rate, spent)| Spent {
+        limit: view.limit.clone(),
+        key: view.key.clone(),
+        count: rate.count,
+        per_s: rate.per.as_secs_f64(),
+        spent,
+    });
+    spent.take(SHOWN).collect()
 }
 
 fn hold(stored: &str, until: Wall, plan: &Plan, now: Wall) -> Hold {

@@ -10,8 +10,6 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Requests that are sent at most.
-const MOST: u64 = 300_000;
 /// Times that a limit is asked at most: very many hosts under one limit are asked for nothing again and again.
 const ASKS: u64 = 1_500_000;
 /// Not zero, which is no instant to some.
@@ -36,7 +34,7 @@ pub(super) struct VirtualRun<'a> {
     hour: u64,
     causes: Causes,
     /// What the one key of a job waits for, until then.
-    job: Option<(Moment, Cause)>,
+    job: Option<Wait>,
     hours_opened: Option<Moment>,
     open_until: Moment,
     full: bool,
@@ -46,6 +44,9 @@ pub(super) struct VirtualRun<'a> {
     woken: Moment,
     blocked: bool,
 }
+
+/// Not before then, and why.
+type Wait = (Moment, Cause);
 
 /// A server under way.
 struct Live {
@@ -60,7 +61,7 @@ struct Live {
     /// When there was room again after `per_host` were under way.
     room: Option<Moment>,
     /// What it was told to wait for, until then.
-    refused: Option<(Moment, Cause)>,
+    refused: Option<Wait>,
 }
 
 struct Landing {
@@ -83,10 +84,7 @@ struct Admitted {
 
 impl<'a> VirtualRun<'a> {
     pub(super) fn new(load: &'a Load, scenario: &'a Scenario<'a>) -> Self {
-        let mut limits = Limits::new(scenario.limits, scenario.hosts);
-        for (key, until) in scenario.holds {
-            limits.restore_hold(key, START + scenario.start.until(*until));
-        }
+        let limits = scenario.limits_at(START);
         let mut schedule = Schedule::new(1, Duration::ZERO);
         let mut live = Vec::with_capacity(load.servers.len());
         for (i, server) in load.servers.iter().enumerate() {
@@ -140,7 +138,7 @@ impl<'a> VirtualRun<'a> {
     pub(super) fn go(&mut self) {
         loop {
             self.land();
-            if self.left() == 0 || self.ended().is_some() || self.sent() >= MOST || self.asks >= ASKS {
+            if self.left() == 0 || self.ended().is_some() || self.sent() >= self.scenario.simulate || self.asks >= ASKS {
                 return;
             }
             let wake = self.send();
@@ -154,7 +152,7 @@ impl<'a> VirtualRun<'a> {
 
     /// Sends what may be sent now; gives when more may be.
     fn send(&mut self) -> Moment {
-        while self.left() > 0 && self.ended().is_none() && self.sent() < MOST && self.asks < ASKS {
+        while self.left() > 0 && self.ended().is_none() && self.sent() < self.scenario.simulate && self.asks < ASKS {
             if self.landings.len() >= self.scenario.workers {
                 self.full = true;
                 return Moment::FAR;
@@ -209,7 +207,7 @@ impl<'a> VirtualRun<'a> {
     fn went(&mut self, admitted: Admitted) {
         let Admitted { server, class, permit, claims } = admitted;
         let (now, after) = (self.now, self.now.since(START));
-        let cause = self.cause(server);
+        let cause = self.cause(server, &claims);
         self.causes.add(cause, 1.0, after, after);
         self.last = now;
         self.minute += u64::from(after < Duration::from_mins(1));
@@ -235,13 +233,13 @@ impl<'a> VirtualRun<'a> {
         self.landings.push_back(Landing { at: now + self.scenario.answer, sent: now, server, robots: class.is_none(), permit, claims });
     }
 
-    /// What the request waited for last.
-    fn cause(&mut self, server: usize) -> Option<Cause> {
+    /// What the request waited for last, and goes by these claims.
+    fn cause(&self, server: usize, claims: &[Claim]) -> Option<Cause> {
         let (now, of) = (self.now, &self.load.servers[server]);
         let live = &self.live[server];
         let since = live.started.unwrap_or(START);
         let waited = |at: Moment| at <= now && (at == now || at > since);
-        let told = |told: &Option<(Moment, Cause)>| {
+        let told = |told: &Option<Wait>| {
             told.clone().map(|(at, cause)| (if at == Moment::FAR { self.woken } else { at }, cause)).filter(|(at, _)| waited(*at))
         };
         let mut best = told(&live.refused);
@@ -265,7 +263,14 @@ impl<'a> VirtualRun<'a> {
         if let Some(at) = self.freed {
             later(at, Cause::all(By::Workers(self.scenario.workers)));
         }
-        best.map(|(_, cause)| cause)
+        let mut cause = best?.1;
+        // Of several tokens the one that went is not the first that was asked.
+        if let By::Rate(limit, _) | By::Concurrency(limit, _) = cause.by
+            && let Some(claim) = claims.iter().find(|c| c.limit == limit)
+        {
+            cause.key = Some(Arc::clone(&claim.key));
+        }
+        Some(cause)
     }
 
     /// Answers that are in by now.
@@ -385,13 +390,10 @@ impl Live {
     }
 }
 
-/// A permit and what it counts in, or when to ask again and why.
-type Admission = Result<(Permit, Arc<[Claim]>), (Moment, Cause)>;
-
 /// Takes a permit of the token with most quota left, as a run does, or says what to wait for.
-fn admit(limits: &mut Limits, used: &mut [u64], choices: &[Arc<[Claim]>], now: Moment) -> Admission {
+fn admit(limits: &mut Limits, used: &mut [u64], choices: &[Arc<[Claim]>], now: Moment) -> Result<(Permit, Arc<[Claim]>), Wait> {
     let mut best: Option<(f64, usize)> = None;
-    let mut first: Option<(Moment, Cause)> = None;
+    let mut first: Option<Wait> = None;
     for (token, claims) in choices.iter().enumerate() {
         let verdict = limits.next_at(claims, now);
         if verdict.at > now {

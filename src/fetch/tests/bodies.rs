@@ -226,6 +226,21 @@ async fn of_what_is_no_result_a_glance_is_taken() {
 }
 
 #[tokio::test]
+async fn what_a_rule_may_accept_is_read_whole_or_not_at_all() {
+    let f = fetcher(&RequestPlan { may_accept: vec![(300, 404)], ..plan() });
+    let long = [b"HTTP/1.1 404 Not Found\r\nContent-Length: 200000\r\n\r\n".to_vec(), vec![b'x'; 200_000]].concat();
+    let origin = Origin::reply(long, Then::Keep).await;
+    let a = answer(&f, get(origin.url())).await;
+    assert_eq!((a.status, a.body.len()), (404, 200_000));
+    let origin = Origin::reply("HTTP/1.1 404 Not Found\r\nContent-Length: 99\r\n\r\nhalf", Then::Close).await;
+    let e = failure(&f, get(origin.url())).await;
+    assert_eq!((e.reason, e.status), (Reason::BodyTruncated, Some(404)));
+    let origin = Origin::reply("HTTP/1.1 302 Found\r\nLocation: /x\r\nContent-Length: 4\r\n\r\nbody", Then::Keep).await;
+    let a = answer(&f, get(origin.url())).await;
+    assert_eq!((a.status, a.body.len()), (302, 0), "of a redirect there is no body");
+}
+
+#[tokio::test]
 async fn robots_txt_is_cut_without_an_error() {
     let origin = Origin::reply(with_body("", &vec![b'#'; 700_000]), Then::Hang).await;
     let f = fetcher(&RequestPlan { max_body: 10, ..plan() });

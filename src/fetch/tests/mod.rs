@@ -34,6 +34,7 @@ fn plan() -> RequestPlan {
         total_timeout: Duration::from_secs(20),
         max_body: 32 << 20,
         accept: vec![(200, 299)],
+        may_accept: Vec::new(),
         redirects: 10,
         robots: false,
         ca_file: None,
