@@ -120,9 +120,6 @@ fn merge(
 
     let mut tree = layered(file.map(|(_, node)| node), overrides, &env, &schema, &mut errors).map_err(|e| fail(vec![e]))?;
 
-    if !cfg!(test) {
-        walk::refuse(walk::ACCEPTED_SOON, &tree, &mut errors);
-    }
     let warnings = strange_variables(&tree, &env, &schema);
     let shape = Shape::of(&tree);
     build::defaults(&mut tree, shape, job_file.as_deref());

@@ -41,41 +41,7 @@ pub(super) const NOT_YET: &[&str] = &[
     "stop.disk_free",
 ];
 
-/// Keys, or a key and one of its values, that are read and described and that the engine does not do yet. A job that sets
-/// one is refused like one of [`NOT_YET`], so that none is silently without effect; unit tests of `config` are not.
-/// Whoever teaches the engine a key takes it out here.
-pub(super) const ACCEPTED_SOON: &[&str] = &[
-    "auth.tokens",
-    "host",
-    "limits.key=domain",
-    "limits.key=credential",
-    "limits.jitter",
-    "limits.adapt",
-    "limits.reserve",
-    "limits.arrival",
-    "limits.hours",
-];
-
 const LATER: &str = "not yet: this version of gleaner does not have it";
-
-/// An error for each of `keys` that a layer above the defaults sets.
-pub(super) fn refuse(keys: &[&str], tree: &Node, errors: &mut Vec<ConfigError>) {
-    for entry in keys {
-        let (key, word) = entry.split_once('=').map_or((*entry, None), |(key, word)| (key, Some(word)));
-        let Some(node) = tree.get(key).filter(|_| tree.is_set(key)) else { continue };
-        match word {
-            None => errors.push(ConfigError { origin: node.key_at.clone(), key: key.to_owned(), message: LATER.into() }),
-            Some(word) if node.as_text() == Some(word) => {
-                errors.push(ConfigError {
-                    origin: node.at.clone(),
-                    key: key.to_owned(),
-                    message: format!("{word:?} is not yet supported"),
-                });
-            }
-            Some(_) => {}
-        }
-    }
-}
 
 /// Whether a dotted key is one of a later version's, or lies within one; of a list's tables `host.auth` means each.
 pub(super) fn is_not_yet(key: &str) -> bool {

@@ -439,8 +439,12 @@ impl Dispatcher {
             return None;
         }
         let until = self.clock.wall().plus(soonest.since(now));
-        let what = self.first_wait(now).map_or_else(String::new, |(what, _)| format!(", the first a {what}"));
         let most = show_duration(self.plan.limits.max_wait);
+        if self.hours.as_ref().is_some_and(|h| h.opens_in(self.clock.wall()).is_some()) {
+            let why = format!("[limits] hours begin later than max_wait ({most}) from now; run the same command again at {until} or later");
+            return Some(self.defers(&why));
+        }
+        let what = self.first_wait(now).map_or_else(String::new, |(what, _)| format!(", the first a {what}"));
         Some(
             self.defers(&format!(
                 "only holds longer than max_wait ({most}) are left{what}; run the same command again at {until} or later"

@@ -9,7 +9,7 @@ use crate::engine::work::{Flight, Item, SavedState, Work};
 use crate::engine::worker::Facts;
 use crate::events::Event;
 use crate::limit::{About, SaveMark};
-use crate::model::{HostKey, mask_url, normalise};
+use crate::model::{HostKey, Special, mask_url, normalise};
 use crate::retry::{Breaker, Budget, Judgement};
 use crate::robots::Rules;
 use crate::schedule::Slot;
@@ -361,32 +361,43 @@ impl Dispatcher {
     /// The slot of a host, with a state.
     pub(crate) fn host(&mut self, key: &HostKey) -> Slot {
         let slot = self.schedule.slot(key);
-        self.hosts.entry(slot).or_insert_with(|| HostState {
-            id: None,
-            named: false,
-            robots: if self.plan.request.robots { Robots::Unknown } else { Robots::Open },
-            robots_until: Moment::FAR,
-            breaker: Breaker::new(self.plan.retry.host_give_up),
-            budget: Budget::default(),
-            claims: self.limits.claims(&About { host: key, method: "GET", path: "/robots.txt", token: None }),
-            pace: Pace::new(self.clock.now()),
-            more_ready: false,
-            robots_tries: (0, None),
-        });
+        if !self.hosts.contains_key(&slot) {
+            let special = self.builder.specials().of(key.host());
+            let state = HostState {
+                id: None,
+                named: false,
+                robots: if special.robots { Robots::Unknown } else { Robots::Open },
+                robots_until: Moment::FAR,
+                breaker: Breaker::new(self.plan.retry.host_give_up),
+                budget: Budget::default(),
+                claims: self.limits.claims(&About { host: key, method: "GET", path: "/robots.txt", token: None }),
+                pace: Pace::new(self.clock.now()),
+                more_ready: false,
+                robots_tries: (0, None),
+                special,
+            };
+            self.hosts.insert(slot, state);
+            self.tune(slot);
+        }
         slot
     }
 
     /// Concurrency and delay of a host: its crawl delay wins over a shorter one of ours.
     pub(crate) fn tune(&mut self, slot: Slot) {
-        let (most, delay) = self.schedule.usual();
         let Some(h) = self.hosts.get(&slot) else { return };
+        let (most, delay) = (h.special.per_host, h.special.delay);
         if let Robots::Rules(rules) = &h.robots
             && let Some(crawl_delay) = rules.crawl_delay()
         {
-            self.schedule.tune(slot, 1, delay.max(crawl_delay));
+            self.schedule.tune(slot, 1, delay.max(crawl_delay), crawl_delay);
         } else {
-            self.schedule.tune(slot, most, delay);
+            self.schedule.tune(slot, most, delay, Duration::ZERO);
         }
+    }
+
+    /// How the host of a slot is treated.
+    pub(super) fn special(&self, slot: Slot) -> Arc<Special> {
+        self.hosts.get(&slot).map_or_else(|| Arc::clone(self.builder.specials().everywhere()), |h| Arc::clone(&h.special))
     }
 }
 

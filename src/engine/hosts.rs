@@ -2,6 +2,7 @@
 
 use crate::clock::Moment;
 use crate::limit::Claim;
+use crate::model::Special;
 use crate::retry::{Breaker, Budget};
 use crate::robots::Rules;
 use crate::store::HostId;
@@ -37,6 +38,8 @@ pub(crate) struct HostState {
     pub id: Option<HostId>,
     /// The operator named it.
     pub named: bool,
+    /// How it is treated.
+    pub special: Arc<Special>,
     pub robots: Robots,
     /// Good until then; [`Moment::FAR`] where none is asked for.
     pub robots_until: Moment,

@@ -3,7 +3,7 @@
 use crate::engine::work::Work;
 use crate::fetch;
 use crate::model::plan::{AuthKind, BodyPlan, HeaderValue as PlanHeader, Plan, UserAgent};
-use crate::model::{Columns, FetchKey, canonical};
+use crate::model::{Columns, FetchKey, Special, Specials, canonical};
 use crate::retry::Follow;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -59,27 +59,29 @@ pub(crate) struct Builder {
     method: http::Method,
     open: HeaderMap,
     repeatable: bool,
+    specials: Specials,
 }
 
 impl Builder {
     pub(crate) fn new(plan: Arc<Plan>) -> Result<Self, String> {
         let method = http::Method::from_bytes(plan.request.method.as_bytes())
             .map_err(|_| format!("request.method: {:?} is no method", plan.request.method))?;
-        let mut open = HeaderMap::new();
-        match &plan.request.user_agent {
-            UserAgent::Text(text) => {
-                let value =
-                    HeaderValue::from_str(text).map_err(|_| "request.user_agent holds a character that no header may carry".to_owned())?;
-                open.insert(USER_AGENT, value);
-            }
-            UserAgent::Browser => {
-                for (k, v) in BROWSER {
-                    open.insert(HeaderName::from_static(k), HeaderValue::from_static(v));
-                }
-            }
+        let open = client_headers(&plan.request.user_agent).map_err(|e| format!("request.user_agent {e}"))?;
+        for (i, host) in plan.hosts.iter().enumerate() {
+            host.user_agent.as_ref().map(client_headers).transpose().map_err(|e| format!("host[{i}].user_agent {e}"))?;
         }
         let repeatable = plan.request.idempotent || plan.retry.methods.iter().any(|m| m.eq_ignore_ascii_case(method.as_str()));
-        Ok(Self { plan, method, open, repeatable })
+        let specials = Specials::of_plan(&plan);
+        Ok(Self { plan, method, open, repeatable, specials })
+    }
+
+    /// How hosts are treated.
+    pub(crate) fn specials(&self) -> &Specials {
+        &self.specials
+    }
+
+    fn special_of(&self, url: &Url) -> Arc<Special> {
+        self.specials.of(url.host_str().unwrap_or_default())
     }
 
     /// Method of the first request of an entry.
@@ -108,7 +110,9 @@ impl Builder {
     /// The identity of an entry's request.
     pub(crate) fn key(&self, target: &Url, columns: &Columns) -> Result<FetchKey, String> {
         let mut extra = self.body(columns)?.map(|(b, _)| b).unwrap_or_default();
-        for (name, value) in &self.plan.request.headers {
+        let special = self.special_of(target);
+        let kept = self.plan.request.headers.iter().filter(|(name, _)| !has(&special.headers, name));
+        for (name, value) in kept.chain(&special.headers) {
             if let PlanHeader::Text(t) = value
                 && !t.names().is_empty()
             {
@@ -128,11 +132,12 @@ impl Builder {
                 Some(hop) => hop.same_origin && self.trusted(&hop.url, named),
                 None => work.next.origin() == work.target.origin() && self.trusted(&work.next, named),
             }
+            && !self.replaced(&self.special_of(work.at()))
     }
 
     /// Whether the first request of an entry at this origin carries a secret of `[auth]`.
     pub(crate) fn signs_at(&self, origin: &Url) -> bool {
-        self.plan.auth.is_some() && self.trusted(origin, true)
+        self.plan.auth.is_some() && self.trusted(origin, true) && !self.replaced(&self.special_of(origin))
     }
 
     /// The first hop of an entry or of one of its pages. `same_origin`: the page is of the entry's own origin.
@@ -141,7 +146,8 @@ impl Builder {
     }
 
     /// The request of a hop. Everything that the operator set, but for what every client sends, is bound to the origin
-    /// where the chain began, and secrets to the origins that the operator named besides. `named`: the operator's list names this one.
+    /// where the chain began, and secrets to the origins that the operator named besides; headers of `[[host]]` to the hosts that
+    /// it matches, whatever the chain. `named`: the operator's list names this one.
     pub(crate) fn request(
         &self,
         hop: &Hop,
@@ -151,26 +157,22 @@ impl Builder {
         identity: bool,
         named: bool,
     ) -> Result<fetch::Request, String> {
-        let mut headers = self.open.clone();
+        // By the address itself: nothing of one host's goes to another, wherever the entry came from.
+        let special = self.special_of(&hop.url);
+        let mut headers = self.own_headers(&special)?;
         let mut body = None;
         let trusted = hop.same_origin && self.trusted(&hop.url, named);
         for (name, value) in &self.plan.request.headers {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no header name"))?;
+            let name = header_name(name)?;
             let common = name == ACCEPT || name == ACCEPT_LANGUAGE || name == USER_AGENT || name.as_str().starts_with("accept");
             let bound = match value {
                 PlanHeader::Text(_) => hop.same_origin || common,
                 PlanHeader::Secret(_) => trusted,
             };
-            if !bound {
-                continue;
+            if bound && !(name == USER_AGENT && special.user_agent.is_some()) {
+                let value = header_value(&name, value, columns)?;
+                headers.insert(name, value);
             }
-            let value = match value {
-                PlanHeader::Text(t) => HeaderValue::from_str(&t.render_text(columns).map_err(|e| e.to_string())?)
-                    .map_err(|_| format!("the value of header {name} holds a character that no header may carry"))?,
-                PlanHeader::Secret(s) => sensitive(s.reveal())
-                    .ok_or_else(|| format!("the secret of header {name} holds a character that no header may carry"))?,
-            };
-            headers.insert(name, value);
         }
         if hop.body
             && let Some((bytes, kind)) = self.body(columns)?
@@ -186,16 +188,21 @@ impl Builder {
             }
             body = Some(bytes);
         }
-        for (name, value) in page.headers.iter().filter(|_| hop.same_origin) {
-            if let (Ok(n), Some(v)) = (HeaderName::from_bytes(name.as_bytes()), sensitive(value)) {
-                headers.insert(n, v);
-            }
-        }
         if hop.same_origin {
             sign_by_userinfo(&hop.url, &mut headers);
         }
         if trusted {
             self.sign(token, &mut headers)?;
+        }
+        for (name, value) in &special.headers {
+            let name = header_name(name)?;
+            let value = header_value(&name, value, columns)?;
+            headers.insert(name, value);
+        }
+        for (name, value) in page.headers.iter().filter(|_| hop.same_origin) {
+            if let (Ok(n), Some(v)) = (HeaderName::from_bytes(name.as_bytes()), sensitive(value)) {
+                headers.insert(n, v);
+            }
         }
         Ok(fetch::Request {
             method: hop.method.clone(),
@@ -206,23 +213,39 @@ impl Builder {
             fresh: !self.repeatable && hop.method == self.method,
             identity,
             want: fetch::Want::Accepted,
+            way: way_out(&special),
+            timeouts: Some(special.timeouts),
             stage: fetch::Stage::default(),
         })
     }
 
     /// The request for a robots.txt: the client's own headers and nothing of the operator's.
     pub(crate) fn robots(&self, url: Url, named: bool) -> fetch::Request {
+        let special = self.special_of(&url);
         fetch::Request {
             method: http::Method::GET,
             url,
-            headers: self.open.clone(),
+            headers: self.own_headers(&special).unwrap_or_else(|_| self.open.clone()),
             body: None,
             named,
             fresh: false,
             identity: false,
             want: fetch::Want::Robots,
+            way: way_out(&special),
+            timeouts: Some(special.timeouts),
             stage: fetch::Stage::default(),
         }
+    }
+
+    /// What the client says of itself to a host.
+    fn own_headers(&self, special: &Special) -> Result<HeaderMap, String> {
+        special.user_agent.as_ref().map_or_else(|| Ok(self.open.clone()), client_headers)
+    }
+
+    /// Whether a host's own `Authorization` stands in the place of what `[auth]` would send.
+    fn replaced(&self, special: &Special) -> bool {
+        let by_header = matches!(self.plan.auth.as_ref().map(|a| &a.kind), Some(AuthKind::Header(_)));
+        !by_header && has(&special.headers, AUTHORIZATION.as_str())
     }
 
     fn body(&self, columns: &Columns) -> Result<Option<Body>, String> {
@@ -282,6 +305,46 @@ impl Builder {
             }
         }
         Ok(())
+    }
+}
+
+/// The way out of a host.
+pub(crate) fn way_out(special: &Special) -> fetch::WayOut {
+    special.proxy.map_or(0, |table| table + 1)
+}
+
+/// What a client sends of itself.
+fn client_headers(user_agent: &UserAgent) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    match user_agent {
+        UserAgent::Text(text) => {
+            let value = HeaderValue::from_str(text).map_err(|_| "holds a character that no header may carry".to_owned())?;
+            headers.insert(USER_AGENT, value);
+        }
+        UserAgent::Browser => {
+            for (k, v) in BROWSER {
+                headers.insert(HeaderName::from_static(k), HeaderValue::from_static(v));
+            }
+        }
+    }
+    Ok(headers)
+}
+
+fn has(headers: &[(String, PlanHeader)], name: &str) -> bool {
+    headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name))
+}
+
+fn header_name(name: &str) -> Result<HeaderName, String> {
+    HeaderName::from_bytes(name.as_bytes()).map_err(|_| format!("{name:?} is no header name"))
+}
+
+fn header_value(name: &HeaderName, value: &PlanHeader, columns: &Columns) -> Result<HeaderValue, String> {
+    match value {
+        PlanHeader::Text(t) => HeaderValue::from_str(&t.render_text(columns).map_err(|e| e.to_string())?)
+            .map_err(|_| format!("the value of header {name} holds a character that no header may carry")),
+        PlanHeader::Secret(s) => {
+            sensitive(s.reveal()).ok_or_else(|| format!("the secret of header {name} holds a character that no header may carry"))
+        }
     }
 }
 

@@ -67,7 +67,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     let builder = Arc::new(Builder::new(plan.clone()).map_err(job)?);
     let scope = compile_scope(&plan)?;
     let rules = Responses::compile(&plan.responses).map_err(|list| job(lines(&list)))?;
-    let fetcher = Fetcher::new(&plan.request, &plan.network, shared.clone()).map_err(|e| setup_failed(&e))?;
+    let fetcher = Fetcher::new(&plan.request, &plan.hosts, &plan.network, shared.clone()).map_err(|e| setup_failed(&e))?;
     let most = plan.limits.workers.min(fetcher.budget()).max(1);
 
     let mut limits = Limits::new(&plan.limits, &plan.hosts);
@@ -114,7 +114,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         kit: kit.clone(),
         rules,
         looks: Semaphore::new(threads),
-        early: !plan.limits.rates.is_empty(),
+        early: limits.counts_heads(),
         most,
     });
 
@@ -129,8 +129,10 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     }
     let keeper = Keeper::restore(&mut limits, &opened, now);
     let purse = purse::open(&plan.limits, &shop.to, clock.clone()).await?;
+    let seed = options.seed.unwrap_or_else(|| u64::from_ne_bytes(clock.wall().0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40);
+    let schedule = Schedule::new(plan.limits.per_host, plan.limits.delay);
     let mut dispatcher = Dispatcher {
-        schedule: Schedule::new(plan.limits.per_host, plan.limits.delay),
+        schedule: if plan.limits.jitter { schedule.with_jitter(seed) } else { schedule },
         limits,
         keeper,
         calendar,
@@ -194,7 +196,7 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         purse,
         #[cfg(debug_assertions)]
         counts_at_send: std::env::var_os("GLEANER_TEST_BREAK").is_some_and(|b| b == "count-at-send"),
-        seed: options.seed.unwrap_or_else(|| u64::from_ne_bytes(clock.wall().0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40),
+        seed,
         plan: plan.clone(),
         builder,
         kit,
@@ -248,7 +250,7 @@ pub fn check(plan: &Plan) -> Result<Vec<String>, Vec<RunError>> {
     let mut errors = Vec::new();
     let extractor = compile(plan).map_err(|e| errors.push(e)).ok();
     errors.extend(Builder::new(Arc::new(plan.clone())).err().map(job));
-    errors.extend(Fetcher::new(&plan.request, &plan.network, Arc::new(SystemClock::new())).err().map(|e| setup_failed(&e)));
+    errors.extend(Fetcher::new(&plan.request, &plan.hosts, &plan.network, Arc::new(SystemClock::new())).err().map(|e| setup_failed(&e)));
     let reader = matches!(plan.input.source, InputSource::File(_)).then(|| crate::input::open(&plan.input, None));
     let mut notices = Vec::new();
     match reader {

@@ -256,7 +256,7 @@ impl Dispatcher {
         if !refused && facts.status.is_some() {
             self.not_refused(&flight);
         }
-        let Flight { item, claims, token, started, started_wall, url, .. } = flight;
+        let Flight { item, slot, claims, token, started, started_wall, url, .. } = flight;
         let Item::Entry(mut work) = item else { return };
         if facts.status == Some(401) && !facts.ruled && token.is_some_and(|t| self.tokens.drop_one(t)) {
             self.token_dropped(token);
@@ -280,7 +280,7 @@ impl Dispatcher {
         };
         let tried = self.tried(&work, started, started_wall, facts, whose);
         let first_of_hops = work.hop.as_ref().map(|h| h.url.clone());
-        let verdict = retry::decide(&mut work.tries, judgement, &self.plan.retry, &tried);
+        let verdict = retry::decide(&mut work.tries, judgement, &self.special(slot).retry, &tried);
         work.ended = Some(facts.ended);
         self.tell_of_proxies(now);
         // A 429 holds its key even where the entry itself is given up; a refusal that is no longer believed does not.

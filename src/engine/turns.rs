@@ -5,11 +5,11 @@ use crate::clock::{Clock, Moment};
 use crate::engine::counting::{Admitted, Counter, words};
 use crate::engine::dispatcher::Dispatcher;
 use crate::engine::hosts::{HostState, Robots};
-use crate::engine::request::PageParts;
+use crate::engine::request::{PageParts, way_out};
 use crate::engine::work::{Flight, Item, RobotsWork, Work};
 use crate::engine::worker::{ForParse, robots_url};
 use crate::events::{Event, Events};
-use crate::fetch::{Fetcher, ProxyRest, Stage};
+use crate::fetch::{Fetcher, ProxyRest, Stage, WayOut};
 use crate::limit::{Claim, Verdict, Why};
 use crate::model::plan::Plan;
 use crate::model::{Class, HostKey, Reason};
@@ -82,7 +82,8 @@ impl Dispatcher {
             } = self;
             let mut counter = Counter { limits, builder, tokens, resources, purse: purse.as_mut(), room };
             let mut admitted = None;
-            let mut behind: Option<(Slot, Moment)> = None;
+            // Of a host's items that wait each for a limit of its own, when the first may go.
+            let mut soonest: Option<(Slot, Moment)> = None;
             let turn = schedule.turn(now, |slot, key, item, alone| {
                 let Some(host) = hosts.get_mut(&slot) else { return Gate::Blocked };
                 let wanted = wanted(plan, host, item, alone && !may_be_fed, now);
@@ -102,7 +103,7 @@ impl Dispatcher {
                     }
                     return wanted;
                 }
-                match proxies(&shop.fetcher, item, plan.limits.max_wait) {
+                match proxies(&shop.fetcher, way_out(&host.special), item, plan.limits.max_wait) {
                     Way::Open => {}
                     Way::At(rest) => {
                         waits_on.get_or_insert_with(|| format!("proxy {} to be usable again", rest.proxy));
@@ -129,14 +130,14 @@ impl Dispatcher {
                         *waits_on = Some(what);
                         keeper.waited_for |= verdict.why == Why::Save;
                         let mut at = verdict.at;
-                        // A limit of some requests: others of the host may go meanwhile.
-                        if verdict.claim > 0 && wanted == Gate::Go {
-                            at = behind.filter(|(s, _)| *s == slot).map_or(at, |(_, soonest)| at.min(soonest));
-                            behind = Some((slot, at));
+                        // What its path or method alone waits for holds no other item of the host.
+                        let is_own = claims.get(verdict.claim).is_some_and(|c| verdict.claim > 0 && !host.claims.contains(c));
+                        if is_own && wanted == Gate::Go {
+                            at = soonest.filter(|(of, _)| *of == slot).map_or(at, |(_, first)| at.min(first));
+                            soonest = Some((slot, at));
                             if !alone {
                                 return Gate::Back;
                             }
-                            behind = None;
                         }
                         *blocked |= at == Moment::FAR;
                         Gate::At(at)
@@ -357,15 +358,16 @@ enum Way {
     Never(String),
 }
 
-fn proxies(fetcher: &Fetcher, item: &Item, max_wait: Duration) -> Way {
+fn proxies(fetcher: &Fetcher, way: WayOut, item: &Item, max_wait: Duration) -> Way {
     let url = match item {
         Item::Entry(work) => work.at(),
         Item::Robots(robots) => &robots.url,
     };
-    match fetcher.rest_until(url) {
+    match fetcher.rest_until(way, url) {
         None => Way::Open,
         Some(rest) if rest.until == Moment::FAR || rest.until.since(rest.since) > max_wait => {
-            Way::Never(format!("no proxy is left that works ({}): mend [request] proxy or the http_proxy variables", rest.why))
+            let whose = if way == 0 { "[request] proxy or the http_proxy variables" } else { "the proxy of its [[host]]" };
+            Way::Never(format!("no proxy is left that works ({}): mend {whose}", rest.why))
         }
         Some(rest) => Way::At(rest),
     }

@@ -4,7 +4,7 @@ use super::Want;
 use super::classify::body_failure;
 use super::decode::{Decoder, Trouble, codings};
 use crate::model::Reason;
-use crate::model::plan::RequestPlan;
+use crate::model::plan::{RequestPlan, Timeouts};
 use http::header::{CONTENT_LENGTH, CONTENT_RANGE, LOCATION, TRANSFER_ENCODING};
 use http::{HeaderMap, Method, Version};
 use std::time::Duration;
@@ -33,6 +33,7 @@ pub(super) struct Content {
 /// The limits of one body.
 pub(super) struct Limits<'a> {
     pub(super) plan: &'a RequestPlan,
+    pub(super) timeouts: Timeouts,
     pub(super) want: Want,
     pub(super) method: &'a Method,
     /// End of the attempt.
@@ -126,7 +127,7 @@ async fn whole(
             }
             window = (now, decoder.wire());
         }
-        let until = limits.deadline.min(now + limits.plan.idle_timeout);
+        let until = limits.deadline.min(now + limits.timeouts.idle);
         let chunk = match timeout_at(until, response.chunk()).await {
             Ok(Ok(Some(chunk))) => chunk,
             Ok(Ok(None)) => break,
@@ -137,7 +138,7 @@ async fn whole(
             Err(_) => {
                 let total = until == limits.deadline;
                 let what = if total { "the attempt passed its total time" } else { "the body stalled" };
-                let limit = if total { limits.plan.total_timeout } else { limits.plan.idle_timeout };
+                let limit = if total { limits.timeouts.total } else { limits.timeouts.idle };
                 return Err((Reason::BodyTimeout, format!("{what} ({limit:?}), after {} bytes", decoder.wire())));
             }
         };

@@ -5,7 +5,6 @@ use super::dns::{Dns, HostResolver};
 use super::proxy::ProxyAddr;
 use super::trip::{CountLayer, Sessions};
 use crate::clock::{Clock, Moment};
-use crate::model::plan::RequestPlan;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::pki_types::CertificateDer;
@@ -27,8 +26,7 @@ const H2_STREAM_WINDOW: u32 = 2 << 20;
 const H2_CONNECTION_WINDOW: u32 = 8 << 20;
 
 /// What all clients of a fetcher share.
-pub(super) struct Base<'a> {
-    pub(super) plan: &'a RequestPlan,
+pub(super) struct Base {
     pub(super) tls: ClientConfig,
     pub(super) dns: Arc<Dns>,
     pub(super) made: Arc<AtomicU64>,
@@ -44,7 +42,7 @@ pub(super) struct Pair {
 }
 
 impl Pair {
-    pub(super) fn new(base: &Base<'_>, proxy: Option<&ProxyAddr>) -> Result<Self, SetupError> {
+    pub(super) fn new(base: &Base, proxy: Option<&ProxyAddr>, connect: Duration) -> Result<Self, SetupError> {
         let last = Arc::new(AtomicU64::new(0));
         let build = |idle: usize| {
             let count = CountLayer { made: Arc::clone(&base.made), last: Arc::clone(&last), clock: Arc::clone(&base.clock) };
@@ -54,7 +52,7 @@ impl Pair {
                 .redirect(reqwest::redirect::Policy::none())
                 .retry(reqwest::retry::never())
                 .referer(false)
-                .connect_timeout(base.plan.connect_timeout)
+                .connect_timeout(connect)
                 .tcp_nodelay(true)
                 .pool_idle_timeout(IDLE)
                 .pool_max_idle_per_host(idle)

@@ -5,18 +5,19 @@ use super::classify::{self, Way};
 use super::client::{Base, Pair, tls};
 use super::dns::Dns;
 use super::policy::Policy;
-use super::proxy::{Blame, Proxies, ProxyRest};
+use super::proxy::{Blame, Proxies, ProxyRest, WayOut};
 use super::sockets::Sockets;
 use super::trip::Trip;
 use super::{Request, SetupError};
 use crate::clock::{Clock, Moment};
-use crate::model::plan::{NetworkPlan, RequestPlan};
+use crate::model::plan::{HostPlan, NetworkPlan, RequestPlan};
 use crate::model::{Answer, Failure, Outcome, Reason, Sent, printable};
 use http::HeaderValue;
 use http::header::ACCEPT_ENCODING;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
@@ -35,23 +36,31 @@ struct Inner {
     policy: Policy,
     dns: Arc<Dns>,
     sockets: Sockets,
-    direct: Pair,
     proxies: Proxies,
+    /// By time to connect: it belongs to a client. The first is that of `[request]`.
+    clients: Vec<(Duration, Clients)>,
+}
+
+/// Those of one time to connect.
+struct Clients {
+    direct: Pair,
+    /// In the order of the proxies.
     via: Vec<Pair>,
 }
 
 impl Fetcher {
-    /// Clients, resolver and roots for a plan; nothing is sent. Reads `ca_file`, `/etc/resolv.conf`, `/etc/hosts`, the system's roots and,
+    /// Clients, resolver and roots for a plan, and for `[[host]]` tables in the job's order; nothing is sent. Reads `ca_file`, `/etc/resolv.conf`, `/etc/hosts`, the system's roots and,
     /// with [`ProxyPlan::Environment`](crate::model::plan::ProxyPlan::Environment), the proxy variables.
     ///
     /// # Errors
     /// [`SetupError`] where a proxy's address, `ca_file` or TLS itself is unusable.
-    pub fn new(plan: &RequestPlan, net: &NetworkPlan, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
-        Self::with_env(plan, net, clock, |name| std::env::var(name).ok())
+    pub fn new(plan: &RequestPlan, hosts: &[HostPlan], net: &NetworkPlan, clock: Arc<dyn Clock>) -> Result<Self, SetupError> {
+        Self::with_env(plan, hosts, net, clock, |name| std::env::var(name).ok())
     }
 
     pub(super) fn with_env(
         plan: &RequestPlan,
+        hosts: &[HostPlan],
         net: &NetworkPlan,
         clock: Arc<dyn Clock>,
         env: impl Fn(&str) -> Option<String>,
@@ -59,17 +68,22 @@ impl Fetcher {
         let policy = Policy::new(net);
         let dns = Arc::new(Dns::new(net, policy.clone(), plan.connect_timeout).map_err(|e| SetupError::Resolver(e.to_string()))?);
         let sockets = Sockets::new(Arc::clone(&clock));
-        let proxies = Proxies::new(&plan.proxy, env)?;
-        let base = Base {
-            plan,
-            tls: tls(plan.ca_file.as_deref())?,
-            dns: Arc::clone(&dns),
-            made: Arc::clone(&sockets.made),
-            clock: Arc::clone(&clock),
+        let proxies = Proxies::new(&plan.proxy, hosts.iter().map(|h| h.proxy.as_ref()), env)?;
+        let base =
+            Base { tls: tls(plan.ca_file.as_deref())?, dns: Arc::clone(&dns), made: Arc::clone(&sockets.made), clock: Arc::clone(&clock) };
+        let mut times = vec![plan.connect_timeout];
+        for time in hosts.iter().filter_map(|h| h.timeouts[0]) {
+            if !times.contains(&time) {
+                times.push(time);
+            }
+        }
+        let of = |connect: Duration| {
+            let direct = Pair::new(&base, None, connect)?;
+            let via = proxies.all.iter().map(|p| Pair::new(&base, Some(p), connect)).collect::<Result<_, _>>()?;
+            Ok((connect, Clients { direct, via }))
         };
-        let direct = Pair::new(&base, None)?;
-        let via = proxies.all.iter().map(|p| Pair::new(&base, Some(p))).collect::<Result<_, _>>()?;
-        Ok(Self { inner: Arc::new(Inner { plan: plan.clone(), clock, policy, dns, sockets, direct, proxies, via }) })
+        let clients = times.into_iter().map(of).collect::<Result<_, SetupError>>()?;
+        Ok(Self { inner: Arc::new(Inner { plan: plan.clone(), clock, policy, dns, sockets, proxies, clients }) })
     }
 
     /// How many attempts in flight the limit of file descriptors allows; at least 4.
@@ -86,8 +100,8 @@ impl Fetcher {
 
     /// Where every proxy for `url` rests, when the first of them is usable again. An attempt before that is in vain.
     #[must_use]
-    pub fn rest_until(&self, url: &Url) -> Option<ProxyRest> {
-        self.inner.proxies.rest(url, self.inner.clock.now())
+    pub fn rest_until(&self, way: WayOut, url: &Url) -> Option<ProxyRest> {
+        self.inner.proxies.rest(way, url, self.inner.clock.now())
     }
 
     /// Whether everything goes by proxies: where one address has no way, none has.
@@ -118,7 +132,8 @@ impl Inner {
     async fn attempt(&self, req: Request, on_headers: impl FnOnce(Moment) + Send) -> Result<Answer, Box<Failure>> {
         let began = self.clock.now();
         let start = Instant::now();
-        let deadline = start + self.plan.total_timeout;
+        let timeouts = req.timeouts.unwrap_or_else(|| self.plan.timeouts());
+        let deadline = start + timeouts.total;
         let port = check_address(&req.url)?;
         let literal = literal(&req.url);
         if let Some(ip) = literal
@@ -126,8 +141,9 @@ impl Inner {
         {
             return Err(Box::new(blocked(ip)));
         }
-        let proxy = self.proxies.route(&req.url, began);
-        let pair = proxy.map_or(&self.direct, |i| &self.via[i]);
+        let proxy = self.proxies.route(req.way, &req.url, began);
+        let clients = self.clients.iter().find(|(connect, _)| *connect == timeouts.connect).unwrap_or(&self.clients[0]);
+        let pair = proxy.map_or(&clients.1.direct, |i| &clients.1.via[i]);
         let in_flight = self.sockets.enter(&req.url, req.fresh, began);
         let lone = !in_flight.keeps;
         let client = if lone { &pair.lone } else { &pair.pooled };
@@ -149,7 +165,7 @@ impl Inner {
             *wire.body_mut() = Some(body.into());
         }
 
-        let until = deadline.min(start + self.plan.first_byte_timeout);
+        let until = deadline.min(start + timeouts.first_byte);
         let (sent, made) = Trip::new(port, named, stage.clone()).around(timeout_at(until, client.execute(wire))).await;
         if made {
             in_flight.made();
@@ -173,7 +189,7 @@ impl Inner {
             Err(_) => {
                 // On a connection of its own that never came about nothing was sent; in the pool one may have taken its place.
                 let sent = if lone && !made { Sent::No } else { Sent::Maybe };
-                let limit = self.plan.first_byte_timeout.min(self.plan.total_timeout);
+                let limit = timeouts.first_byte.min(timeouts.total);
                 let what = if stage.is_in_tls() {
                     "connected, but no TLS handshake was done"
                 } else if sent == Sent::No && stage.is_dialling() {
@@ -218,7 +234,7 @@ impl Inner {
         if status < 200 {
             return Err(failed(Reason::ProtocolError, format!("status {status} is no final answer"), headers));
         }
-        let limits = Limits { plan: &self.plan, want, method: &method, deadline };
+        let limits = Limits { plan: &self.plan, timeouts, want, method: &method, deadline };
         match body::read(&mut response, &headers, &limits).await {
             Ok(content) => Ok(Answer {
                 status,

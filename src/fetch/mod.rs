@@ -27,9 +27,10 @@ mod trip;
 
 pub use fetcher::Fetcher;
 pub use policy::{Policy, is_private};
-pub use proxy::ProxyRest;
+pub use proxy::{ProxyRest, WayOut};
 pub use trip::Stage;
 
+use crate::model::plan::Timeouts;
 use url::Url;
 
 /// One request, ready for the wire.
@@ -51,6 +52,10 @@ pub struct Request {
     pub identity: bool,
     /// How much of the body is wanted.
     pub want: Want,
+    /// By which proxies it goes, if by any.
+    pub way: WayOut,
+    /// Where they are not the plan's.
+    pub timeouts: Option<Timeouts>,
     /// Told how far it comes.
     pub stage: Stage,
 }

@@ -34,19 +34,32 @@ impl ProxyAddr {
     }
 }
 
+/// Number of a way out: 0 is that of `[request]`, each further one that of a table of `[[host]]`, in the job's order.
+pub type WayOut = usize;
+
 /// The proxies of a run.
 pub(super) struct Proxies {
+    /// Each once, with one health, however many ways lead by it.
     pub(super) all: Vec<ProxyAddr>,
-    way: Way,
+    ways: Vec<Way>,
     health: Mutex<Vec<Health>>,
     /// Whether any of them is not in good health: asked before the lock is taken.
     troubled: AtomicBool,
 }
 
 enum Way {
+    /// That of `[request]`.
+    General,
     Direct,
-    InTurn(AtomicUsize),
-    Environment { http: Option<usize>, https: Option<usize>, except: NoProxy },
+    InTurn {
+        of: Vec<usize>,
+        next: AtomicUsize,
+    },
+    Environment {
+        http: Option<usize>,
+        https: Option<usize>,
+        except: NoProxy,
+    },
 }
 
 #[derive(Clone, Default)]
@@ -103,85 +116,62 @@ pub struct ProxyRest {
 }
 
 impl Proxies {
-    /// `env` reads an environment variable.
+    /// `hosts`: what each `[[host]]` says of its proxies; one that says nothing has the way of `plan`. `env` reads an environment
+    /// variable.
     ///
     /// # Errors
     /// [`SetupError::Proxy`] where an address is none.
-    pub(super) fn new(plan: &ProxyPlan, env: impl Fn(&str) -> Option<String>) -> Result<Self, SetupError> {
+    pub(super) fn new<'a>(
+        plan: &ProxyPlan,
+        hosts: impl IntoIterator<Item = Option<&'a ProxyPlan>>,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, SetupError> {
         let mut all = Vec::new();
-        let way = match plan {
-            ProxyPlan::Off => Way::Direct,
-            ProxyPlan::List(list) => {
-                for text in list {
-                    all.push(parse(text)?);
-                }
-                if all.is_empty() { Way::Direct } else { Way::InTurn(AtomicUsize::new(0)) }
-            }
-            ProxyPlan::Environment => {
-                let set = |name: &str| env(name).filter(|v| !v.trim().is_empty());
-                let both = |lower: &str| set(lower).or_else(|| set(&lower.to_uppercase()));
-                // HTTP_PROXY is what a client's `Proxy:` header becomes in CGI (CVE-2016-5385)
-                let http = set("http_proxy").or_else(|| set("HTTP_PROXY").filter(|_| env("REQUEST_METHOD").is_none()));
-                let any = both("all_proxy");
-                // One proxy for both schemes is one, with one health.
-                let mut add = |text: Option<String>| -> Result<Option<usize>, SetupError> {
-                    let Some(text) = text else { return Ok(None) };
-                    let proxy = parse(&text)?;
-                    if let Some(same) = all.iter().position(|p: &ProxyAddr| p.url == proxy.url) {
-                        return Ok(Some(same));
-                    }
-                    all.push(proxy);
-                    Ok(Some(all.len() - 1))
-                };
-                let http = add(http.or_else(|| any.clone()))?;
-                let https = add(both("https_proxy").or(any))?;
-                Way::Environment { http, https, except: NoProxy::parse(&both("no_proxy").unwrap_or_default()) }
-            }
-        };
+        let mut ways = vec![way(plan, &mut all, &env)?];
+        for host in hosts {
+            ways.push(host.map_or(Ok(Way::General), |plan| way(plan, &mut all, &env))?);
+        }
         let health = Mutex::new(vec![Health::default(); all.len()]);
-        Ok(Self { all, way, health, troubled: AtomicBool::new(false) })
+        Ok(Self { all, ways, health, troubled: AtomicBool::new(false) })
+    }
+
+    fn way(&self, way: WayOut) -> &Way {
+        self.ways.get(way).filter(|way| !matches!(way, Way::General)).unwrap_or(&self.ways[0])
     }
 
     /// The proxy for `url`, as an index into `all`; `None`: direct. One that rests is passed over while another does not.
-    pub(super) fn route(&self, url: &Url, now: Moment) -> Option<usize> {
-        match &self.way {
-            Way::Direct => None,
-            Way::Environment { http, https, except } => {
-                let proxy = if url.scheme() == "https" { *https } else { *http };
-                proxy.filter(|_| !except.matches(url))
-            }
-            Way::InTurn(next) => {
-                let n = self.all.len();
+    pub(super) fn route(&self, way: WayOut, url: &Url, now: Moment) -> Option<usize> {
+        match self.way(way) {
+            Way::InTurn { of, next } => {
+                let n = of.len();
                 let start = next.fetch_add(1, Ordering::Relaxed) % n;
                 let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-                let turn = || (0..n).map(|i| (start + i) % n);
+                let turn = || (0..n).map(|i| of[(start + i) % n]);
                 turn().find(|&i| health[i].rests_until <= now).or_else(|| turn().min_by_key(|&i| health[i].rests_until))
             }
+            way => way.fixed(url),
         }
     }
 
     /// Where every proxy for `url` rests: the one that is usable first. An attempt before would only fail.
-    pub(super) fn rest(&self, url: &Url, now: Moment) -> Option<ProxyRest> {
+    pub(super) fn rest(&self, way: WayOut, url: &Url, now: Moment) -> Option<ProxyRest> {
         if !self.troubled.load(Ordering::Relaxed) {
             return None;
         }
         let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-        let i = match &self.way {
-            Way::Direct => return None,
-            Way::Environment { http, https, except } => {
-                let proxy = if url.scheme() == "https" { *https } else { *http };
-                proxy.filter(|_| !except.matches(url))?
-            }
-            Way::InTurn(_) => (0..self.all.len()).min_by_key(|&i| health[i].rests_until)?,
+        let i = match self.way(way) {
+            Way::InTurn { of, .. } => of.iter().copied().min_by_key(|&i| health[i].rests_until)?,
+            way => way.fixed(url)?,
         };
         (health[i].rests_until > now).then(|| self.resting(i, &health[i]))
     }
 
     /// Whether nothing goes but by a proxy, and each would be asked for any address: where one address has no way, none has.
     pub(super) fn are_the_only_way(&self) -> bool {
-        match &self.way {
-            Way::Direct => false,
-            Way::InTurn(_) => true,
+        let one = self.ways[1..].iter().all(|way| matches!(way, Way::General));
+        one && match &self.ways[0] {
+            Way::General | Way::Direct => false,
+            Way::InTurn { .. } => true,
             Way::Environment { http, https, except } => http.is_some() && http == https && except.is_empty(),
         }
     }
@@ -236,6 +226,45 @@ impl Proxies {
         }
         self.troubled.store(health.iter().any(Health::is_troubled), Ordering::Relaxed);
     }
+}
+
+impl Way {
+    /// The one proxy for `url`, where it is not one of several in turn.
+    fn fixed(&self, url: &Url) -> Option<usize> {
+        let Self::Environment { http, https, except } = self else { return None };
+        let proxy = if url.scheme() == "https" { *https } else { *http };
+        proxy.filter(|_| !except.matches(url))
+    }
+}
+
+/// The way that a plan means; its proxies are added to `all`.
+fn way(plan: &ProxyPlan, all: &mut Vec<ProxyAddr>, env: &impl Fn(&str) -> Option<String>) -> Result<Way, SetupError> {
+    let mut add = |text: &str| -> Result<usize, SetupError> {
+        let proxy = parse(text)?;
+        // What is named twice is one, with one health.
+        if let Some(same) = all.iter().position(|p| p.url == proxy.url) {
+            return Ok(same);
+        }
+        all.push(proxy);
+        Ok(all.len() - 1)
+    };
+    Ok(match plan {
+        ProxyPlan::Off => Way::Direct,
+        ProxyPlan::List(list) if list.is_empty() => Way::Direct,
+        ProxyPlan::List(list) => {
+            Way::InTurn { of: list.iter().map(|text| add(text)).collect::<Result<_, _>>()?, next: AtomicUsize::new(0) }
+        }
+        ProxyPlan::Environment => {
+            let set = |name: &str| env(name).filter(|v| !v.trim().is_empty());
+            let both = |lower: &str| set(lower).or_else(|| set(&lower.to_uppercase()));
+            // HTTP_PROXY is what a client's `Proxy:` header becomes in CGI (CVE-2016-5385)
+            let http = set("http_proxy").or_else(|| set("HTTP_PROXY").filter(|_| env("REQUEST_METHOD").is_none()));
+            let any = both("all_proxy");
+            let http = http.or_else(|| any.clone()).map(|text| add(&text)).transpose()?;
+            let https = both("https_proxy").or(any).map(|text| add(&text)).transpose()?;
+            Way::Environment { http, https, except: NoProxy::parse(&both("no_proxy").unwrap_or_default()) }
+        }
+    })
 }
 
 fn parse(text: &str) -> Result<ProxyAddr, SetupError> {
@@ -317,11 +346,11 @@ mod tests {
     use super::*;
 
     fn env(vars: &'static [(&'static str, &'static str)]) -> Proxies {
-        Proxies::new(&ProxyPlan::Environment, |name| vars.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned())).unwrap()
+        Proxies::new(&ProxyPlan::Environment, [], |name| vars.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned())).unwrap()
     }
 
     fn way(p: &Proxies, url: &str) -> Option<String> {
-        p.route(&Url::parse(url).unwrap(), Moment::ZERO).map(|i| p.all[i].shown.clone())
+        p.route(0, &Url::parse(url).unwrap(), Moment::ZERO).map(|i| p.all[i].shown.clone())
     }
 
     #[test]
@@ -355,44 +384,44 @@ mod tests {
     #[test]
     fn a_list_goes_in_turn_and_passes_over_what_rests() {
         let list = ["http://a:1", "http://b:2", "http://c:3"].map(str::to_owned).to_vec();
-        let p = Proxies::new(&ProxyPlan::List(list), |_| None).unwrap();
+        let p = Proxies::new(&ProxyPlan::List(list), [], |_| None).unwrap();
         let url = Url::parse("http://x/").unwrap();
         let now = Moment(1);
-        assert_eq!([0; 4].map(|_| p.route(&url, now)), [Some(0), Some(1), Some(2), Some(0)]);
+        assert_eq!([0; 4].map(|_| p.route(0, &url, now)), [Some(0), Some(1), Some(2), Some(0)]);
         p.report(1, Blame::Failed, "", now);
-        assert_eq!([0; 3].map(|_| p.route(&url, now)), [Some(2), Some(2), Some(0)]);
+        assert_eq!([0; 3].map(|_| p.route(0, &url, now)), [Some(2), Some(2), Some(0)]);
         let later = now + REST;
-        assert_eq!([0; 3].map(|_| p.route(&url, later)), [Some(1), Some(2), Some(0)]);
+        assert_eq!([0; 3].map(|_| p.route(0, &url, later)), [Some(1), Some(2), Some(0)]);
         p.report(1, Blame::Failed, "", later);
-        assert_eq!(p.route(&url, later + REST), Some(2), "the second rest is twice as long");
+        assert_eq!(p.route(0, &url, later + REST), Some(2), "the second rest is twice as long");
         p.report(1, Blame::Fine, "", later + REST);
         for i in 0..3 {
             for _ in 0..5 {
                 p.report(i, Blame::Auth, "", later);
             }
         }
-        assert_eq!(p.rest(&url, later).unwrap().until, Moment::FAR);
+        assert_eq!(p.rest(0, &url, later).unwrap().until, Moment::FAR);
     }
 
     #[test]
     fn where_all_rest_it_is_said_until_when_and_each_rest_is_news_once() {
-        let p = Proxies::new(&ProxyPlan::List(["http://u:canary@a:1", "http://b:2"].map(str::to_owned).to_vec()), |_| None).unwrap();
+        let p = Proxies::new(&ProxyPlan::List(["http://u:canary@a:1", "http://b:2"].map(str::to_owned).to_vec()), [], |_| None).unwrap();
         let url = Url::parse("http://x/").unwrap();
         let now = Moment(1);
         p.report(0, Blame::Failed, "proxy a:1: connection refused", now);
-        assert_eq!(p.rest(&url, now), None, "the other one is usable");
+        assert_eq!(p.rest(0, &url, now), None, "the other one is usable");
         let news = p.news();
         assert_eq!((news.len(), news[0].proxy.as_str(), news[0].until), (1, "a:1", now + REST));
         assert!(p.news().is_empty());
         p.report(1, Blame::Failed, "", now + Duration::from_secs(10));
-        assert_eq!(p.rest(&url, now + Duration::from_secs(10)).unwrap().until, now + REST);
-        assert_eq!(p.rest(&url, now + REST), None);
+        assert_eq!(p.rest(0, &url, now + Duration::from_secs(10)).unwrap().until, now + REST);
+        assert_eq!(p.rest(0, &url, now + REST), None);
         p.report(0, Blame::Failed, "", now + REST);
-        let rest = p.rest(&url, now + REST).unwrap();
+        let rest = p.rest(0, &url, now + REST).unwrap();
         assert_eq!((rest.proxy.as_str(), rest.until, rest.since), ("b:2", now + Duration::from_secs(40), now + Duration::from_secs(10)));
         p.report(0, Blame::Fine, "", now + REST);
         p.report(1, Blame::Fine, "", now + REST);
-        assert_eq!((p.rest(&url, now + REST), p.news().len()), (None, 0));
+        assert_eq!((p.rest(0, &url, now + REST), p.news().len()), (None, 0));
     }
 
     #[test]
@@ -403,23 +432,39 @@ mod tests {
         for _ in 0..100 {
             p.report(0, Blame::Refused("dead.test:443"), "", now);
         }
-        assert_eq!(p.rest(&url, now), None);
+        assert_eq!(p.rest(0, &url, now), None);
         for i in 0..6 {
             p.report(0, Blame::Refused(&format!("h{i}:443")), "", now);
         }
-        assert_eq!(p.rest(&url, now), None);
+        assert_eq!(p.rest(0, &url, now), None);
         p.report(0, Blame::Refused("h6:443"), "", now);
-        assert_eq!(p.rest(&url, now).unwrap().until, now + REST);
-        assert_eq!(p.rest(&Url::parse("https://direct.test/").unwrap(), now), None, "what goes around it does not wait");
+        assert_eq!(p.rest(0, &url, now).unwrap().until, now + REST);
+        assert_eq!(p.rest(0, &Url::parse("https://direct.test/").unwrap(), now), None, "what goes around it does not wait");
         assert_eq!(p.all.len(), 1, "one proxy for both schemes is one");
         assert!(!p.are_the_only_way() && env(&[("all_proxy", "p:1")]).are_the_only_way());
         assert!(!env(&[("http_proxy", "p:1")]).are_the_only_way() && !env(&[]).are_the_only_way());
     }
 
     #[test]
+    fn a_host_has_a_way_of_its_own_and_a_proxy_of_two_ways_one_health() {
+        let list = |names: &[&str]| ProxyPlan::List(names.iter().map(|n| format!("http://{n}")).collect());
+        let (general, own) = (list(&["a:1", "b:2"]), list(&["b:2"]));
+        let p = Proxies::new(&general, [Some(&own), None, Some(&ProxyPlan::Off)], |_| None).unwrap();
+        let url = Url::parse("http://x/").unwrap();
+        let now = Moment(1);
+        assert_eq!((p.all.len(), p.route(1, &url, now), p.route(3, &url, now)), (2, Some(1), None));
+        assert!(p.route(2, &url, now).is_some(), "what says nothing goes as everywhere");
+        p.report(1, Blame::Failed, "", now);
+        assert_eq!(p.rest(1, &url, now).unwrap().proxy, "b:2");
+        assert_eq!((p.rest(0, &url, now), p.rest(3, &url, now)), (None, None), "the others have a way left");
+        assert_eq!([0; 3].map(|_| p.route(2, &url, now)), [Some(0); 3]);
+        assert!(!p.are_the_only_way());
+    }
+
+    #[test]
     fn an_address_that_is_none_is_told_without_its_password() {
         for bad in ["ftp://u:canary@h", "http://u:canary@h:999999", "u:canary@"] {
-            let Err(SetupError::Proxy(text)) = Proxies::new(&ProxyPlan::List(vec![bad.to_owned()]), |_| None) else { panic!("{bad}") };
+            let Err(SetupError::Proxy(text)) = Proxies::new(&ProxyPlan::List(vec![bad.to_owned()]), [], |_| None) else { panic!("{bad}") };
             assert!(!text.contains("canary"), "{text}");
         }
     }

@@ -11,6 +11,9 @@ pub type LimitId = u16;
 /// What the limit of servers' own resources is called in the state; no `[[limit]]` may be.
 const RESOURCE: &str = "(resource)";
 
+/// What the limit of a `[[host]] group` is called.
+const GROUP: &str = "(group)";
+
 /// One limit that a request counts in.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Claim {
@@ -47,6 +50,8 @@ pub(super) struct LimitRates {
     pub(super) concurrency: Option<u32>,
     /// The most that one request takes.
     pub(super) heaviest: u32,
+    /// Whether what it counted holds over restarts: the delay of a group, like that of a host, is of one run.
+    pub(super) lasts: bool,
 }
 
 /// `[[limit]]`, compiled.
@@ -77,13 +82,22 @@ pub(super) struct Claims {
     further: Vec<Further>,
     /// The most specific first.
     special: Vec<Special>,
+    /// The limit of each group that shares `per_host` and `delay`.
+    groups: Vec<(Arc<str>, LimitId)>,
 }
 
 impl Claims {
     /// The limits of a job and who counts in them; globs that are none (refused by `config`) match nothing.
     pub(super) fn new(plan: &LimitsPlan, hosts: &[HostPlan]) -> (Self, Vec<LimitRates>) {
-        let mut limits =
-            vec![LimitRates { name: None, stored: None, rates: plan.rates.clone(), burst: plan.burst, concurrency: None, heaviest: 1 }];
+        let mut limits = vec![LimitRates {
+            name: None,
+            stored: None,
+            rates: plan.rates.clone(),
+            burst: plan.burst,
+            concurrency: None,
+            heaviest: 1,
+            lasts: true,
+        }];
         let mut further = Vec::new();
         for table in &plan.more {
             let same = limits.iter().position(|l| l.name.as_deref() == Some(&*table.name));
@@ -95,6 +109,7 @@ impl Claims {
                     burst: table.burst,
                     concurrency: table.concurrency,
                     heaviest: 1,
+                    lasts: true,
                 });
                 limits.len() - 1
             });
@@ -125,11 +140,12 @@ impl Claims {
                 let rates = host.rates.clone().unwrap_or_else(|| plan.rates.clone());
                 // No name of a `[[limit]]` looks like that.
                 let (stored, burst) = (Some(format!("(host) {}", host.pattern).into()), host.burst.or(plan.burst));
-                limits.push(LimitRates { name: None, stored, rates, burst, concurrency: None, heaviest: 1 });
+                limits.push(LimitRates { name: None, stored, rates, burst, concurrency: None, heaviest: 1, lasts: true });
                 LimitId::try_from(limits.len() - 1).unwrap_or(0)
             });
             special.push(Special { glob, group: host.group.as_deref().map(Into::into), limit });
         }
+        let groups = groups(plan, hosts, &mut limits);
         limits.push(LimitRates {
             name: Some(RESOURCE.into()),
             stored: Some(RESOURCE.into()),
@@ -137,10 +153,11 @@ impl Claims {
             burst: None,
             concurrency: None,
             heaviest: 1,
+            lasts: true,
         });
         let resources = LimitId::try_from(limits.len() - 1).unwrap_or(0);
         special.sort_by_key(|s| std::cmp::Reverse(s.glob.specificity()));
-        (Self { kind: plan.key, resources, further, special }, limits)
+        (Self { kind: plan.key, resources, further, special, groups }, limits)
     }
 
     /// What the request counts in; the first is where refusals that name no resource are held.
@@ -169,6 +186,10 @@ impl Claims {
                 claims.push(Claim { limit: f.limit, key: key(f.kind), weight: f.weight });
             }
         }
+        // Last, so that no refusal is held there.
+        if let Some((group, limit)) = group.as_ref().and_then(|g| self.groups.iter().find(|(name, _)| name == g)) {
+            claims.push(Claim { limit: *limit, key: Arc::clone(group), weight: 1 });
+        }
         claims
     }
 
@@ -185,8 +206,36 @@ impl Claims {
 
     /// Whether one key is everybody's, and nothing else is.
     pub(super) fn is_one(&self) -> bool {
-        self.kind == LimitKeyKind::Job && self.further.is_empty() && self.special.iter().all(|s| s.limit.is_none())
+        self.kind == LimitKeyKind::Job
+            && self.further.is_empty()
+            && self.groups.is_empty()
+            && self.special.iter().all(|s| s.limit.is_none())
     }
+}
+
+/// The limit that hosts of one group have together: as many under way as one of them may have, and a start no sooner than `delay`
+/// after the answer's head before. Of several tables of a group the least and the longest count.
+fn groups(plan: &LimitsPlan, hosts: &[HostPlan], limits: &mut Vec<LimitRates>) -> Vec<(Arc<str>, LimitId)> {
+    let mut groups: Vec<(Arc<str>, LimitId)> = Vec::new();
+    for name in hosts.iter().filter_map(|h| h.group.as_deref()) {
+        if groups.iter().any(|(group, _)| **group == *name) {
+            continue;
+        }
+        let own = || hosts.iter().filter(|h| h.group.as_deref() == Some(name));
+        let most = own().filter_map(|h| h.per_host).min().unwrap_or(plan.per_host);
+        let delay = own().filter_map(|h| h.delay).max().unwrap_or(plan.delay);
+        limits.push(LimitRates {
+            name: Some(GROUP.into()),
+            stored: Some(format!("{GROUP} {name}").into()),
+            rates: if delay.is_zero() { Vec::new() } else { vec![Rate { count: 1, per: delay }] },
+            burst: None,
+            concurrency: Some(u32::try_from(most).unwrap_or(u32::MAX).max(1)),
+            heaviest: 1,
+            lasts: false,
+        });
+        groups.push((name.into(), LimitId::try_from(limits.len() - 1).unwrap_or(0)));
+    }
+    groups
 }
 
 /// The registrable domain of a host name; an address, or a name of the list itself, is its own.
@@ -270,10 +319,18 @@ mod tests {
             host("other.net", None, Some("cdn")),
         ];
         let (claims, limits) = Claims::new(&LimitsPlan::default(), &hosts);
-        assert_eq!(limits.len(), 4);
-        assert_eq!(told(&claims, "a.cdn.org", "GET", "/"), [(1, "cdn".into(), 1)]);
-        assert_eq!(told(&claims, "img.cdn.org", "GET", "/"), [(2, "cdn".into(), 1)]);
-        assert_eq!(told(&claims, "other.net", "GET", "/"), [(0, "cdn".into(), 1)]);
+        assert_eq!((limits.len(), limits[3].concurrency, limits[3].rates.len()), (5, Some(8), 0));
+        let group = || (3, "cdn".to_owned(), 1);
+        assert_eq!(told(&claims, "a.cdn.org", "GET", "/"), [(1, "cdn".into(), 1), group()]);
+        assert_eq!(told(&claims, "img.cdn.org", "GET", "/"), [(2, "cdn".into(), 1), group()]);
+        assert_eq!(told(&claims, "other.net", "GET", "/"), [(0, "cdn".into(), 1), group()]);
         assert_eq!(told(&claims, "cdn.org", "GET", "/"), [(0, "cdn.org".into(), 1)]);
+        let shared = |per_host, delay, pattern: &str| HostPlan { per_host, delay, ..host(pattern, None, Some("g")) };
+        let second = std::time::Duration::from_secs(1);
+        let hosts = [shared(Some(3), Some(second), "a"), shared(None, None, "b"), shared(Some(2), Some(second / 2), "c")];
+        let (claims, limits) = Claims::new(&LimitsPlan { key: LimitKeyKind::Job, ..LimitsPlan::default() }, &hosts);
+        assert_eq!((limits[1].concurrency, &limits[1].rates[..], limits[1].lasts), (Some(2), &[Rate { count: 1, per: second }][..], false));
+        assert_eq!(told(&claims, "b", "GET", "/"), [(0, "job".into(), 1), (1, "g".into(), 1)]);
+        assert!(!claims.is_one() && claims.depend_on_host_alone());
     }
 }

@@ -97,6 +97,8 @@ pub(super) struct Limit {
     pub(super) heaviest: u32,
     /// Requests a second that the windows allow for long.
     ceiling: Option<f64>,
+    /// Whether what it counted holds over restarts.
+    lasts: bool,
 }
 
 impl Limit {
@@ -108,7 +110,7 @@ impl Limit {
         };
         let windows: Box<[Window]> = of.rates.iter().map(window).collect();
         let ceiling = windows.iter().map(|w| f64::from(w.guard.limit()) / w.rate.per.as_secs_f64()).reduce(f64::min);
-        Self { name: of.name, stored: of.stored, windows, concurrency: of.concurrency, heaviest: of.heaviest, ceiling }
+        Self { name: of.name, stored: of.stored, windows, concurrency: of.concurrency, heaviest: of.heaviest, ceiling, lasts: of.lasts }
     }
 
     /// What the state calls it; `None` for that of `[limits]`.
@@ -119,6 +121,11 @@ impl Limit {
     /// Requests a second that the windows allow for long.
     pub(super) fn ceiling(&self) -> Option<f64> {
         self.ceiling
+    }
+
+    /// Whether what it counted holds over restarts.
+    pub(super) fn lasts(&self) -> bool {
+        self.lasts
     }
 
     /// How many of one key may be under way.
@@ -266,6 +273,12 @@ impl Limits {
     #[must_use]
     pub fn is_one(&self) -> bool {
         self.claims.is_one()
+    }
+
+    /// Whether anything counts from an answer's head, so that it is worth to be told at once.
+    #[must_use]
+    pub fn counts_heads(&self) -> bool {
+        self.all.iter().any(|l| !l.windows.is_empty())
     }
 
     /// After this a request counts as arrived, answered or not.
@@ -739,6 +752,7 @@ impl Limits {
         if self.reserve.is_on()
             && let Some(slot) = self.slots[i].as_mut()
             && !slot.dirty
+            && self.all.get(usize::from(slot.limit)).is_some_and(Limit::lasts)
         {
             slot.dirty = true;
             self.reserve.dirty.push((i, slot.born));

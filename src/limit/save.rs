@@ -160,7 +160,7 @@ impl Limits {
             let paced = interval.as_nanos().saturating_mul(2).div_ceil(w.pacer.interval().as_nanos().max(1));
             u32::try_from(paced).unwrap_or(u32::MAX).max(w.pacer.burst()).min(w.guard.limit())
         };
-        let between = |l: &Limit| l.windows.iter().map(of).min().map_or(0, |n| n.max(l.heaviest));
+        let between = |l: &Limit| l.windows.iter().map(of).min().filter(|_| l.lasts()).map_or(0, |n| n.max(l.heaviest));
         let all: Vec<u32> = self.all.iter().map(between).collect();
         self.reserve.between = if all.iter().any(|n| *n > 0) { all } else { Vec::new() };
     }

@@ -7,6 +7,7 @@ pub mod plan;
 mod reason;
 mod record;
 mod secret;
+mod special;
 mod template;
 mod units;
 
@@ -16,5 +17,6 @@ pub use outcome::{Answer, Failure, Outcome, Sent};
 pub use reason::{Class, REASONS, Reason, ReasonDoc};
 pub use record::{AttemptRecord, Columns, EntryId, LISTED, META_COLUMNS, ResultRow, SkippedRecord};
 pub use secret::{Secret, mask_url, printable};
+pub use special::{Special, Specials};
 pub use template::{Template, TemplateError, trim_address, value_text};
 pub use units::{Rate, parse_duration, parse_percent, parse_rate, parse_size, show_duration};

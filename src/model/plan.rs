@@ -145,11 +145,30 @@ impl RequestPlan {
         self.accept.iter().any(|(a, b)| (*a..=*b).contains(&status))
     }
 
+    /// `timeout`.
+    #[must_use]
+    pub fn timeouts(&self) -> Timeouts {
+        Timeouts { connect: self.connect_timeout, first_byte: self.first_byte_timeout, idle: self.idle_timeout, total: self.total_timeout }
+    }
+
     /// Whether a status is a result, or a rule of the job may make it one: its body is then read whole or not at all.
     #[must_use]
     pub fn may_accept(&self, status: u16) -> bool {
         self.accepts(status) || self.may_accept.iter().any(|(a, b)| (*a..=*b).contains(&status))
     }
+}
+
+/// The time-outs of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Name, TCP and TLS.
+    pub connect: Duration,
+    /// From the attempt's start to its headers, connect included.
+    pub first_byte: Duration,
+    /// Longest silence within a body.
+    pub idle: Duration,
+    /// The whole attempt.
+    pub total: Duration,
 }
 
 /// A header's value: a template over columns, or a secret.
@@ -355,8 +374,10 @@ pub struct HostPlan {
     pub robots: Option<bool>,
     /// As `[retry] attempts`.
     pub attempts: Option<u32>,
-    /// As `[retry] backoff` and `max_backoff`.
-    pub backoff: Option<(Duration, Duration)>,
+    /// As `[retry] backoff`.
+    pub backoff: Option<Duration>,
+    /// As `[retry] max_backoff`.
+    pub max_backoff: Option<Duration>,
     /// As `[request] timeout`: connect, first byte, idle, total.
     pub timeouts: [Option<Duration>; 4],
 }

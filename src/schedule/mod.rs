@@ -4,7 +4,7 @@
 //! no permit and no connection, so one slow or paused host never slows another (P4). Hosts that may be asked stand in
 //! one ring and get a turn each.
 
-use crate::clock::Moment;
+use crate::clock::{Moment, unit};
 use crate::model::HostKey;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
@@ -60,9 +60,23 @@ struct Host<T> {
     in_flight: usize,
     most: usize,
     delay: Duration,
+    /// Between two starts whatever the jitter.
+    least: Duration,
+    starts: u32,
     next_start: Moment,
     blocked: bool,
     place: Place,
+}
+
+impl<T> Host<T> {
+    /// An attempt starts; the next one not before its delay has passed.
+    fn started(&mut self, slot: Slot, jitter: Option<u64>, now: Moment) {
+        self.in_flight += 1;
+        self.starts = self.starts.wrapping_add(1);
+        let spread = |seed| self.delay.as_secs_f64() * (0.5 + unit(seed, u64::from(slot.0), self.starts));
+        let delay = jitter.and_then(|seed| Duration::try_from_secs_f64(spread(seed)).ok()).unwrap_or(self.delay);
+        self.next_start = now + delay.max(self.least);
+    }
 }
 
 /// The queues of all hosts that have work in memory. `T` is the unit of work.
@@ -79,6 +93,8 @@ pub struct Schedule<T> {
     blocked: HashSet<Slot>,
     per_host: usize,
     delay: Duration,
+    /// Seed of the jitter, where delays are spread.
+    jitter: Option<u64>,
 }
 
 impl<T> Schedule<T> {
@@ -96,7 +112,14 @@ impl<T> Schedule<T> {
             blocked: HashSet::new(),
             per_host: per_host.max(1),
             delay,
+            jitter: None,
         }
+    }
+
+    /// Spreads each delay from now on: uniform between half and one and a half of it, a function of seed, host and start.
+    #[must_use]
+    pub fn with_jitter(self, seed: u64) -> Self {
+        Self { jitter: Some(seed), ..self }
     }
 
     /// The host's slot, made where there is none.
@@ -115,6 +138,8 @@ impl<T> Schedule<T> {
                 in_flight: 0,
                 most: self.per_host,
                 delay: self.delay,
+                least: Duration::ZERO,
+                starts: 0,
                 next_start: Moment::ZERO,
                 blocked: false,
                 place: Place::Out,
@@ -192,20 +217,15 @@ impl<T> Schedule<T> {
         }
     }
 
-    /// At most `most` attempts in flight to this host from now on, `delay` between starts (robots' crawl delay, a
-    /// breaker's single probe).
-    pub fn tune(&mut self, slot: Slot, most: usize, delay: Duration) {
+    /// At most `most` attempts in flight to this host from now on, `delay` between starts, and never less than `least` (its
+    /// Crawl-delay).
+    pub fn tune(&mut self, slot: Slot, most: usize, delay: Duration, least: Duration) {
         if let Some(h) = self.hosts.get_mut(&slot) {
             h.most = most.max(1);
             h.delay = delay;
+            h.least = least;
             self.place(slot);
         }
-    }
-
-    /// The host's usual concurrency and delay.
-    #[must_use]
-    pub fn usual(&self) -> (usize, Duration) {
-        (self.per_host, self.delay)
     }
 
     /// Takes the host's items that `wanted` likes.
@@ -311,14 +331,12 @@ impl<T> Schedule<T> {
                     let Some(item) = h.queue.pop_front() else { continue };
                     self.queued -= 1;
                     self.busy -= usize::from(h.queue.is_empty());
-                    h.in_flight += 1;
-                    h.next_start = now + h.delay;
+                    h.started(slot, self.jitter, now);
                     self.place(slot);
                     return Turn::Send(slot, item);
                 }
                 Gate::Instead => {
-                    h.in_flight += 1;
-                    h.next_start = now + h.delay;
+                    h.started(slot, self.jitter, now);
                     self.place(slot);
                     return Turn::Instead(slot);
                 }
@@ -464,6 +482,33 @@ mod tests {
     }
 
     #[test]
+    fn jitter_spreads_the_delay_by_half_around_it_and_never_below_the_least() {
+        let gaps = |seed: u64, least: u64| -> Vec<u64> {
+            let mut s = Schedule::new(100, Duration::from_millis(100)).with_jitter(seed);
+            let a = s.slot(&key(1));
+            s.tune(a, 100, Duration::from_millis(100), Duration::from_millis(least));
+            (0..65).for_each(|i| s.push(a, i));
+            let (mut now, mut starts) = (at(0), Vec::new());
+            while s.queued() > 0 {
+                match s.turn(now, go) {
+                    Turn::Send(..) => starts.push(now.0 / 1_000_000),
+                    Turn::Wait(at) => now = at,
+                    other => panic!("{other:?}"),
+                }
+            }
+            starts.windows(2).map(|w| w[1] - w[0]).collect()
+        };
+        let free = gaps(7, 0);
+        assert!(free.iter().all(|g| (49..=150).contains(g)), "{free:?}");
+        assert!(free.iter().any(|g| *g < 75) && free.iter().any(|g| *g > 125), "{free:?}");
+        let mean = free.iter().sum::<u64>() / 64;
+        assert!((85..=115).contains(&mean), "{mean}");
+        assert_eq!(free, gaps(7, 0));
+        assert_ne!(free, gaps(8, 0));
+        assert!(gaps(7, 100).iter().all(|g| (99..=150).contains(g)));
+    }
+
+    #[test]
     fn concurrency_binds_and_a_landing_frees_it() {
         let mut s = Schedule::new(2, Duration::ZERO);
         let a = s.slot(&key(1));
@@ -475,7 +520,7 @@ mod tests {
         assert_eq!(s.turn(at(0), go), Turn::Wait(Moment::FAR));
         s.landed(a);
         assert!(matches!(s.turn(at(0), go), Turn::Send(..)));
-        s.tune(a, 1, Duration::ZERO);
+        s.tune(a, 1, Duration::ZERO, Duration::ZERO);
         s.landed(a);
         assert_eq!(s.turn(at(0), go), Turn::Wait(Moment::FAR));
         assert!(!s.forget(a, at(0)));

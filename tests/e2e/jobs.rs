@@ -78,9 +78,9 @@ fn a_key_that_a_later_version_brings_says_not_yet() {
         "[input]\nfile = \"in.txt\"\non_change = \"merge\"\n",
         "[input]\nfile = \"in.txt\"\n[store]\nbodies = \"files\"\n",
         "[input]\nfile = \"in.txt\"\n[request]\ncookies = \"host\"\n",
-        "[input]\nfile = \"in.txt\"\n[limits]\nadapt = true\n",
+        "[input]\nfile = \"in.txt\"\n[pages]\nnext = \"page\"\nparam = \"p\"\nparallel = 4\n",
         "[input]\nfile = \"in.txt\"\n[extract]\nmin_fill = { a = \"80%\" }\n",
-        "[input]\nfile = \"in.txt\"\n[[limit]]\nname = \"search\"\nrate = \"1/second\"\n",
+        "[input]\nfile = \"in.txt\"\n[[host]]\nmatch = \"a.example\"\nauth = { bearer = \"x\" }\n",
         "[input]\nfile = \"in.txt\"\n[stop]\ndisk_free = \"1GiB\"\n",
         "[input]\nfile = \"in.txt\"\n[crawl]\nsitemaps = true\n",
     ] {

@@ -38,4 +38,5 @@ mod responses;
 mod resume;
 mod retry_table;
 mod samples;
+mod special;
 mod told;

@@ -34,6 +34,7 @@ pub(super) fn hosts(b: &mut Builder<'_>, tables: Vec<raw::Host>, limits: &Limits
             time("idle", timeout.idle),
             time("total", timeout.total),
         ];
+        let (backoff, max_backoff) = backoff(b, &at, (raw.retry.backoff, raw.retry.max_backoff), retry);
         hosts.push(HostPlan {
             pattern,
             rates,
@@ -46,7 +47,8 @@ pub(super) fn hosts(b: &mut Builder<'_>, tables: Vec<raw::Host>, limits: &Limits
             proxy: b.context.tree.get(&key("proxy")).is_some().then(|| proxy(b, &key("proxy"), raw.proxy)),
             robots: b.take(&key("robots"), raw.robots).map(|robots| robots == Robots::Obey),
             attempts: b.take(&key("retry.attempts"), raw.retry.attempts).and_then(|c| u32::try_from(c.0).ok()),
-            backoff: backoff(b, &at, (raw.retry.backoff, raw.retry.max_backoff), retry),
+            backoff,
+            max_backoff,
             timeouts,
         });
     }
@@ -88,15 +90,12 @@ fn rated(b: &mut Builder<'_>, at: &str, own: Option<&[Rate]>, burst: Option<u32>
 }
 
 /// What the table leaves out is that of `[retry]`.
-fn backoff(b: &mut Builder<'_>, at: &str, raw: (Set<Span>, Set<Span>), general: &RetryPlan) -> Option<(Duration, Duration)> {
+fn backoff(b: &mut Builder<'_>, at: &str, raw: (Set<Span>, Set<Span>), general: &RetryPlan) -> (Option<Duration>, Option<Duration>) {
     let (first_key, most_key) = (format!("{at}.retry.backoff"), format!("{at}.retry.max_backoff"));
     let first = b.take(&first_key, raw.0).map(|d| d.0);
     let most = b.take(&most_key, raw.1).map(|d| d.0);
-    if first.is_none() && most.is_none() {
-        return None;
-    }
-    let pair = (first.unwrap_or(general.backoff), most.unwrap_or(general.max_backoff));
-    if pair.0 > pair.1 && !b.is_wrong(&first_key) && !b.is_wrong(&most_key) {
+    let wrong = first.unwrap_or(general.backoff) > most.unwrap_or(general.max_backoff);
+    if (first.is_some() || most.is_some()) && wrong && !b.is_wrong(&first_key) && !b.is_wrong(&most_key) {
         let message = match (first, most) {
             (Some(_), None) => "backoff is longer than the max_backoff of [retry]",
             (None, _) => "the backoff of [retry] is longer than this max_backoff",
@@ -104,5 +103,5 @@ fn backoff(b: &mut Builder<'_>, at: &str, raw: (Set<Span>, Set<Span>), general: 
         };
         b.error(if first.is_some() { &first_key } else { &most_key }, message);
     }
-    Some(pair)
+    (first, most)
 }

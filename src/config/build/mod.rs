@@ -81,6 +81,10 @@ pub(super) fn defaults(tree: &mut Node, shape: Shape, job_file: Option<&Path>) {
         };
         tree.default("crawl.robots", Value::Text(robots));
     }
+    // Each token has limits of its own, whatever the host.
+    if tree.is_set("auth.tokens") {
+        tree.default("limits.key", text("credential"));
+    }
     limit::defaults(tree);
     output::defaults(tree, job_file);
 }

@@ -18,11 +18,11 @@ fn overrides_of_hosts_are_read() {
     );
     assert_eq!((a.user_agent.as_ref(), a.robots), (Some(&UserAgent::Browser), Some(false)));
     assert_eq!(a.proxy, Some(ProxyPlan::List(vec!["http://p:1".into(), "socks5://q".into()])));
-    assert_eq!((a.attempts, a.backoff), (Some(3), Some((secs(1), secs(5)))));
+    assert_eq!((a.attempts, a.backoff, a.max_backoff), (Some(3), None, Some(secs(5))));
     assert_eq!(a.timeouts, [None, Some(secs(7)), None, Some(secs(9))]);
     let b = &hosts[1];
     assert_eq!((b.rates.as_deref(), b.proxy.as_ref(), b.robots), (Some([].as_slice()), Some(&ProxyPlan::Off), Some(true)));
-    assert_eq!((b.attempts, b.backoff, b.timeouts), (None, Some((secs(2), secs(60))), [None; 4]));
+    assert_eq!((b.attempts, b.backoff, b.max_backoff, b.timeouts), (None, Some(secs(2)), None, [None; 4]));
     let bare = HostPlan { pattern: "c.example".into(), burst: Some(3), ..HostPlan::default() };
     assert_eq!(format!("{:?}", hosts[2]), format!("{bare:?}"));
     assert!(job("host = \"off\"").ok().plan.hosts.is_empty());

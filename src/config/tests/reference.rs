@@ -111,34 +111,6 @@ fn each_value_of_a_later_version_says_not_yet() {
     assert!(Job::new("input.file = \"sitemap.xml.gz\"").errors()[0].contains("not yet"));
 }
 
-#[test]
-fn what_the_engine_does_not_do_yet_is_refused_where_a_job_sets_it() {
-    let refused = |toml: &str| {
-        let mut errors = Vec::new();
-        crate::config::walk::refuse(&["limits.adapt", "limits.hours", "limits.key=domain"], &tree::parse(toml).unwrap(), &mut errors);
-        crate::config::ConfigErrors::new(None, errors).to_string()
-    };
-    assert_eq!(refused("limits.key = \"host\"\nlimits.hours = \"off\"\nlimits.jitter = true"), "");
-    let text = "[limits]\nadapt = false\n  hours = \"22:00-06:00\"\nkey = \"domain\"\n";
-    assert_eq!(
-        refused(text).lines().collect::<Vec<_>>(),
-        [
-            "limits.adapt: not yet: this version of gleaner does not have it",
-            "limits.hours: not yet: this version of gleaner does not have it",
-            "limits.key: \"domain\" is not yet supported",
-        ]
-    );
-}
-
-/// Each of them is a key that is known, so that one which is misspelt refuses nothing.
-#[test]
-fn what_is_accepted_soon_is_accepted() {
-    for entry in crate::config::walk::ACCEPTED_SOON {
-        let key = entry.split('=').next().unwrap();
-        assert!(!crate::config::walk::is_not_yet(key) && reference().get(key).is_some(), "{key}");
-    }
-}
-
 /// `job-file.toml` is the whole design's job file: what it has, this version has or refuses.
 #[test]
 fn every_key_of_the_whole_design_is_known_or_not_yet() {

@@ -4,8 +4,8 @@ use super::load::{Class, Load, Server};
 use super::sample::{Sample, Seen};
 use crate::engine::request::Builder;
 use crate::limit::{About, Claim, Limits};
-use crate::model::plan::{AuthKind, HostPlan, Plan};
-use crate::model::{HostGlob, HostKey, normalise};
+use crate::model::plan::{AuthKind, Plan};
+use crate::model::{HostKey, normalise};
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
@@ -43,7 +43,6 @@ pub(super) struct Counter<'a> {
     plan: &'a Plan,
     builder: &'a Builder,
     limits: &'a Limits,
-    special: Special<'a>,
     tokens: usize,
     /// All requests to a host count alike.
     by_host: bool,
@@ -76,7 +75,6 @@ impl<'a> Counter<'a> {
             plan,
             builder,
             limits,
-            special: Special::new(&plan.hosts),
             tokens,
             by_host: limits.depend_on_host_alone() && tokens < 2,
             hosts: HashMap::new(),
@@ -167,10 +165,9 @@ impl<'a> Counter<'a> {
         let mut told = Told { others: (self.others.distinct(), self.of_others), exact: self.others.is_exact(), ..Told::default() };
         let mut servers: Vec<Server> = Vec::with_capacity(hosts.len());
         let mut groups: HashMap<Arc<str>, usize> = HashMap::new();
-        let limits = &self.plan.limits;
         for (key, host) in hosts {
-            let of = self.special.of(key.host());
-            let robots = of.robots.unwrap_or(self.plan.request.robots) && !host.robots.known;
+            let of = self.builder.specials().of(key.host());
+            let robots = of.robots && !host.robots.known;
             told.hosts.push((key.clone(), host.entries, robots));
             let classes = host.classes.into_iter().map(|(claims, requests)| Class { claims, requests });
             // Hosts of one group are one host to `per_host` and `delay`.
@@ -182,10 +179,10 @@ impl<'a> Counter<'a> {
             if let Some(group) = &of.group {
                 groups.insert(Arc::clone(group), servers.len());
             }
-            let (most, delay) = (of.per_host.unwrap_or(limits.per_host).max(1), of.delay.unwrap_or(limits.delay));
+            let (most, delay) = (of.per_host, of.delay);
             let about = About { host: &key, method: "GET", path: "/robots.txt", token: None };
             servers.push(Server {
-                name: of.group.map_or_else(|| key.as_str().into(), |g| format!("group {g}").into()),
+                name: of.group.as_ref().map_or_else(|| key.as_str().into(), |g| format!("group {g}").into()),
                 most: if host.robots.delay.is_some() { 1 } else { most },
                 delay: host.robots.delay.map_or(delay, |d| d.max(delay)),
                 robots: u64::from(robots),
@@ -231,38 +228,6 @@ fn count(classes: &mut Vec<(Choices, u64)>, choices: &Choices, n: u64) {
 /// What a request counts in besides its own host's limits.
 fn not_of_host(claims: &[Claim]) -> Arc<[Claim]> {
     claims.iter().filter(|c| &*c.key == "job" || c.key.starts_with("token ")).cloned().collect()
-}
-
-/// `[[host]]`, as far as pace goes.
-struct Special<'a> {
-    /// The most specific first.
-    all: Vec<(HostGlob, &'a HostPlan)>,
-}
-
-/// What `[[host]]` says of one host.
-struct Pace {
-    per_host: Option<usize>,
-    delay: Option<Duration>,
-    group: Option<Arc<str>>,
-    robots: Option<bool>,
-}
-
-impl<'a> Special<'a> {
-    fn new(hosts: &'a [HostPlan]) -> Self {
-        let mut all: Vec<_> = hosts.iter().filter_map(|h| Some((HostGlob::new(&h.pattern)?, h))).collect();
-        all.sort_by_key(|(glob, _)| std::cmp::Reverse(glob.specificity()));
-        Self { all }
-    }
-
-    fn of(&self, host: &str) -> Pace {
-        let matching = || self.all.iter().filter(|(glob, _)| glob.matches(host)).map(|(_, h)| *h);
-        Pace {
-            per_host: matching().find_map(|h| h.per_host),
-            delay: matching().find_map(|h| h.delay),
-            group: matching().find_map(|h| h.group.as_deref()).map(Into::into),
-            robots: matching().find_map(|h| h.robots),
-        }
-    }
 }
 
 /// Which addresses are repeats.

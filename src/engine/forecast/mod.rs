@@ -50,7 +50,7 @@ pub fn forecast(plan: Plan, answer: Duration) -> Result<Forecast, RunError> {
     let now = stamp.wall;
     let extractor = compile(&plan)?;
     let builder = Arc::new(Builder::new(plan.clone()).map_err(job)?);
-    let fetcher = Fetcher::new(&plan.request, &plan.network, Arc::new(clock)).map_err(|e| setup_failed(&e))?;
+    let fetcher = Fetcher::new(&plan.request, &plan.hosts, &plan.network, Arc::new(clock)).map_err(|e| setup_failed(&e))?;
     let workers = plan.limits.workers.min(fetcher.budget()).max(1);
 
     let limits = Limits::new(&plan.limits, &plan.hosts);

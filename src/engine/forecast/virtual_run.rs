@@ -89,7 +89,7 @@ impl<'a> VirtualRun<'a> {
         let mut live = Vec::with_capacity(load.servers.len());
         for (i, server) in load.servers.iter().enumerate() {
             let slot = schedule.slot(&HostKey::from_stored(&server.name));
-            schedule.tune(slot, server.most, server.delay);
+            schedule.tune(slot, server.most, server.delay, Duration::ZERO);
             let left: Vec<u64> = server.classes.iter().map(|c| c.requests).collect();
             if left.iter().any(|n| *n > 0) {
                 schedule.push(slot, i);

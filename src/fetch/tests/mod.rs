@@ -47,7 +47,7 @@ fn fetcher(plan: &RequestPlan) -> Fetcher {
 }
 
 fn fetcher_on(plan: &RequestPlan, net: &NetworkPlan) -> Fetcher {
-    Fetcher::new(plan, net, Arc::new(SystemClock::new())).unwrap()
+    Fetcher::new(plan, &[], net, Arc::new(SystemClock::new())).unwrap()
 }
 
 fn get(url: impl AsRef<str>) -> Request {
@@ -60,6 +60,8 @@ fn get(url: impl AsRef<str>) -> Request {
         fresh: false,
         identity: false,
         want: Want::Accepted,
+        way: 0,
+        timeouts: None,
         stage: super::Stage::default(),
     }
 }

@@ -134,10 +134,10 @@ async fn five_407_in_a_row_end_a_proxy() {
     let f = through(&format!("http://{}", proxy.addr));
     let url = url::Url::parse("https://a.invalid/").unwrap();
     for i in 0..5 {
-        assert!(f.rest_until(&url).is_none_or(|r| r.until != Moment::FAR), "{i}");
+        assert!(f.rest_until(0, &url).is_none_or(|r| r.until != Moment::FAR), "{i}");
         failure(&f, get(url.as_str())).await;
     }
-    assert_eq!(f.rest_until(&url).unwrap().until, Moment::FAR);
+    assert_eq!(f.rest_until(0, &url).unwrap().until, Moment::FAR);
     assert_eq!(f.proxy_news().len(), 1);
 }
 
@@ -198,7 +198,7 @@ async fn the_environments_proxies_are_used_as_told() {
         _ => None,
     };
     let with_env = RequestPlan { proxy: ProxyPlan::Environment, ..plan() };
-    let f = Fetcher::with_env(&with_env, &NetworkPlan::default(), Arc::new(SystemClock::new()), env).unwrap();
+    let f = Fetcher::with_env(&with_env, &[], &NetworkPlan::default(), Arc::new(SystemClock::new()), env).unwrap();
     answer(&f, get("http://a.invalid/")).await;
     answer(&f, get(origin.url())).await;
     assert_eq!((proxy.heads().len(), origin.heads().len()), (1, 1));

@@ -98,7 +98,7 @@ fn a_ca_file_that_is_none_is_told() {
     let file = tempfile::NamedTempFile::new().unwrap();
     for path in [file.path().to_owned(), "/nonexistent/ca.pem".into()] {
         let with = RequestPlan { ca_file: Some(path.clone()), ..plan() };
-        let Err(e) = Fetcher::new(&with, &NetworkPlan::default(), Arc::new(SystemClock::new())) else { panic!() };
+        let Err(e) = Fetcher::new(&with, &[], &NetworkPlan::default(), Arc::new(SystemClock::new())) else { panic!() };
         assert!(matches!(e, SetupError::CaFile(_)) && e.to_string().contains(path.to_str().unwrap()), "{e}");
     }
 }

@@ -15,6 +15,7 @@ pub(crate) struct Job {
     keys: BTreeMap<String, Vec<(String, String)>>,
     results: String,
     skipped: String,
+    tables: String,
 }
 
 impl Job {
@@ -25,6 +26,7 @@ impl Job {
             keys: BTreeMap::new(),
             results: "results.jsonl".into(),
             skipped: "skipped.jsonl".into(),
+            tables: String::new(),
         };
         for (key, value) in [
             ("job.name", "\"job\""),
@@ -64,6 +66,12 @@ impl Job {
     /// Sets a key; `value` is TOML.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
         self.put(key, value);
+        self
+    }
+
+    /// Adds a table of a list: `[[host]]` or `[[limit]]`, as TOML.
+    pub(crate) fn table(mut self, name: &str, keys: &str) -> Self {
+        let _ = write!(self.tables, "[[{name}]]\n{keys}\n");
         self
     }
 
@@ -125,6 +133,7 @@ impl Job {
                 let _ = writeln!(text, "{k} = {v}");
             }
         }
+        text.push_str(&self.tables);
         self.file("job.toml", text)
     }
 
