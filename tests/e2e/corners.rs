@@ -213,7 +213,7 @@ fn large_rows_that_nobody_takes_stop_new_requests() {
     let live = job.run().shell(&format!("exec > {}", pipe.display())).spawn();
     let asked = arrivals_at_rest(&origin);
     let run = live.kill9();
-    assert!((60..100).contains(&asked), "{asked} pages of 1 MiB: {}", run.err);
+    assert!((60..150).contains(&asked), "{asked} pages of 1 MiB: {}", run.err);
 }
 
 #[test]
