@@ -205,8 +205,6 @@ impl Dispatcher {
                     while let Ok(landing) = self.landings.try_recv() {
                         self.land(landing, now);
                     }
-                    self.abandon();
-                    self.flush().await?;
                     return Ok(End { finish: format!("stopped:{why}"), done: false });
                 }
                 Some(reply) = self.replies.next(), if !self.replies.is_empty() => self.replied(reply)?,

@@ -215,12 +215,9 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
             hint: Some("nothing committed is lost: run the same command again, and please report it".into()),
         });
     };
-    let flushed = if ended.is_err() {
-        dispatcher.abandon();
-        dispatcher.flush().await
-    } else {
-        Ok(())
-    };
+    // However it ended: a request that must not be sent again may wait between two hops.
+    dispatcher.abandon();
+    let flushed = dispatcher.flush().await;
     // Those in flight count as sent from here on.
     if let Some(purse) = &mut dispatcher.purse {
         purse.close();
