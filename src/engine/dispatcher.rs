@@ -271,7 +271,17 @@ impl Dispatcher {
         }
         if !self.settles.is_empty() {
             let batch = std::mem::take(&mut self.settles);
-            self.store.settle(batch).await.map(|_| ()).map_err(store_failed)?;
+            let settled = self.store.settle(batch).await.map(|_| ());
+            self.settled(settled)?;
+        }
+        Ok(())
+    }
+
+    /// What is wrong with one settle alone ends no run.
+    pub(super) fn settled(&self, settled: Result<(), StoreError>) -> Result<(), RunError> {
+        match settled {
+            Err(e) if !e.is_fatal() => self.events.warn("internal", || e.to_string()),
+            other => other.map_err(store_failed)?,
         }
         Ok(())
     }

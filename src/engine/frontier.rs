@@ -204,10 +204,7 @@ impl Dispatcher {
                 self.settling = false;
                 self.frontier.dues.extend(dues.into_iter().map(Reverse));
                 self.backlog.settling = 0;
-                match r {
-                    Err(e) if !e.is_fatal() => self.events.warn("internal", || e.to_string()),
-                    other => other.map_err(store_failed)?,
-                }
+                self.settled(r)?;
             }
             Reply::Offered(told, r) => {
                 self.offering = false;

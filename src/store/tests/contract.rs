@@ -471,6 +471,24 @@ async fn a_settle_of_an_entry_that_is_not_leased_is_refused_alone() {
 }
 
 #[tokio::test]
+async fn a_settle_that_fails_when_its_member_is_made_takes_no_others_along() {
+    let mut bed = Bed::new(SinkFormat::Jsonl, Codec::Gzip);
+    bed.flush = Duration::from_mins(1);
+    let (store, _) = bed.open();
+    let encoder = columns(&store).await;
+    store.offer(seeds(4), None).await.unwrap();
+    let leases = lease_all(&store).await;
+    store.settle(leases[..3].iter().map(|l| result(&encoder, l)).collect()).await.unwrap();
+    store.forget(leases[0].entry).await;
+    assert_eq!(store.commit().await.unwrap().results, 2);
+    let last = store.settle(vec![result(&encoder, &leases[3])]).await;
+    assert!(matches!(last, Err(StoreError::NotLeased(e)) if e == leases[0].entry.0), "{last:?}");
+    let account = store.close(None).await.unwrap();
+    assert_eq!((account.results, account.rows, account.pending), (3, 3, 1));
+    bed.verified();
+}
+
+#[tokio::test]
 async fn rows_of_a_compressed_sink_wait_for_their_member_and_others_do_not() {
     let mut bed = Bed::new(SinkFormat::Jsonl, Codec::Gzip);
     bed.flush = Duration::from_mins(1);
