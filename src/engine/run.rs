@@ -3,7 +3,7 @@
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::engine::RunError;
 use crate::engine::counting::{Resources, Tokens};
-use crate::engine::dispatcher::{Backlog, Dispatcher, End, store_failed};
+use crate::engine::dispatcher::{Backlog, Dispatcher, End, in_memory, store_failed};
 use crate::engine::error::exit_code;
 use crate::engine::extraction::{self, Kit};
 use crate::engine::feeder::{Fed, Feeder};
@@ -159,8 +159,10 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
             stale: false,
             refill: HashSet::new(),
             trimmed: HashSet::new(),
+            to_park: Vec::new(),
             room_made: Moment::ZERO,
         },
+        in_memory: in_memory(),
         leasing: false,
         settles: Vec::new(),
         settling: false,

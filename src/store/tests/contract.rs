@@ -457,6 +457,25 @@ async fn commits_come_by_themselves_and_are_told() {
 }
 
 #[tokio::test]
+async fn a_parked_host_comes_when_its_time_is_over_whoever_names_it() {
+    let bed = Bed::jsonl();
+    let (store, _) = bed.open();
+    let urls = ["http://a/1", "http://a/2", "http://b/1", "http://b/2"];
+    store.offer((1..).zip(urls).map(|(row, url)| seed(row, url)).collect(), None).await.unwrap();
+    let first = store.lease(want(1, 1)).await.unwrap().hosts.remove(0);
+    let due = Wall(now().0 + 5000);
+    store.settle(vec![Settle::Release { entry: first.entries[0].entry }]).await.unwrap();
+    let others = store.lease(LeaseRequest { park: vec![(first.id, due)], ..want(9, 1) }).await.unwrap();
+    assert_eq!(others.hosts.iter().map(|h| h.key.as_str()).collect::<Vec<_>>(), ["http://b"]);
+    assert_eq!((others.next_due, others.drained), (Some(due), false));
+    let named = |ms| LeaseRequest { hosts: vec![first.id], now: Wall(now().0 + ms), ..want(9, 9) };
+    let early = store.lease(named(4999)).await.unwrap();
+    assert_eq!((early.hosts.len(), early.hosts[0].entries.len(), early.hosts[0].more, early.hosts[0].next_due), (1, 0, true, Some(due)));
+    let back = store.lease(named(5000)).await.unwrap();
+    assert_eq!((back.hosts[0].entries.len(), back.next_due), (2, None));
+}
+
+#[tokio::test]
 async fn a_settle_of_an_entry_that_is_not_leased_is_refused_alone() {
     let bed = Bed::jsonl();
     let (store, _) = bed.open();
