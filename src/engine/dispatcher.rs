@@ -42,13 +42,15 @@ const FEED_AHEAD: u64 = 8192;
 /// Entries that may wait on disk while workers idle: a list whose first part is one held host does not hold the rest.
 const FEED_FAR: u64 = 1_000_000;
 /// Entries in memory at most, those in flight aside.
-pub(super) const IN_MEMORY: usize = 8192;
+const IN_MEMORY: usize = 8192;
 /// Entries taken into memory for one host at a time.
 pub(super) const PER_HOST: usize = 128;
 /// The same for a host that was not in memory: many may come at once.
 pub(super) const PER_NEW_HOST: usize = 16;
-/// A host that waits longer keeps one entry in memory where that is full.
+/// A host that waits longer keeps one entry in memory where that is full, and none where that does not make room.
 pub(super) const LONG_WAIT: Duration = Duration::from_secs(2);
+/// How long a host is left out that waits for something without a time, and has no entry in memory.
+pub(super) const PARKED_FOR: Duration = Duration::from_secs(30);
 /// Settles that may wait for the store, and pages for the scope, before no more attempts are started.
 const UNSETTLED: usize = 2048;
 /// Bytes of these, and of bodies that wait for extraction, before no more attempts are started: a few large ones are as much as
@@ -58,6 +60,15 @@ const BACKLOG: usize = 64 << 20;
 pub(super) const BATCH: usize = 64;
 /// Hosts kept in memory without work for what is known of them.
 const IDLE_HOSTS: usize = 2048;
+
+/// Entries in memory at most; a test of what happens there needs fewer hosts with fewer.
+pub(super) fn in_memory() -> usize {
+    #[cfg(debug_assertions)]
+    if let Some(n) = std::env::var("GLEANER_TEST_IN_MEMORY").ok().and_then(|n| n.parse().ok()) {
+        return n;
+    }
+    IN_MEMORY
+}
 
 /// How the dispatcher ended.
 pub(crate) struct End {
@@ -113,6 +124,8 @@ pub(crate) struct Dispatcher {
     pub stop_after: Option<RunError>,
 
     pub frontier: Frontier,
+    /// Entries in memory at most, those in flight aside.
+    pub in_memory: usize,
     pub leasing: bool,
     pub settles: Vec<Settle>,
     pub settling: bool,
@@ -205,8 +218,6 @@ impl Dispatcher {
                     while let Ok(landing) = self.landings.try_recv() {
                         self.land(landing, now);
                     }
-                    self.abandon();
-                    self.flush().await?;
                     return Ok(End { finish: format!("stopped:{why}"), done: false });
                 }
                 Some(reply) = self.replies.next(), if !self.replies.is_empty() => self.replied(reply)?,
@@ -273,7 +284,17 @@ impl Dispatcher {
         }
         if !self.settles.is_empty() {
             let batch = std::mem::take(&mut self.settles);
-            self.store.settle(batch).await.map(|_| ()).map_err(store_failed)?;
+            let settled = self.store.settle(batch).await.map(|_| ());
+            self.settled(settled)?;
+        }
+        Ok(())
+    }
+
+    /// What is wrong with one settle alone ends no run.
+    pub(super) fn settled(&self, settled: Result<(), StoreError>) -> Result<(), RunError> {
+        match settled {
+            Err(e) if !e.is_fatal() => self.events.warn("internal", || e.to_string()),
+            other => other.map_err(store_failed)?,
         }
         Ok(())
     }
@@ -338,7 +359,7 @@ impl Dispatcher {
                     self.input_done = true;
                 }
                 // What the state knows of a host (its robots.txt) comes with a lease.
-                let hand = self.schedule.queued() < IN_MEMORY / 2 && !(self.resumed && self.plan.request.robots);
+                let hand = self.schedule.queued() < self.in_memory / 2 && !(self.resumed && self.plan.request.robots);
                 for o in &mut offers {
                     o.hand = hand;
                 }
@@ -423,7 +444,7 @@ impl Dispatcher {
         if !self.flights.is_empty()
             || !self.replies.is_empty()
             || !self.settles.is_empty()
-            || (self.frontier.more && self.schedule.queued() < IN_MEMORY / 2)
+            || (self.frontier.more && self.schedule.queued() < self.in_memory / 2)
             || (self.schedule.queued() == 0 && self.frontier.dues.is_empty())
             || self.wants_input()
         {

@@ -2,7 +2,7 @@
 
 use crate::clock::{Clock, Moment, Wall};
 use crate::engine::RunError;
-use crate::engine::dispatcher::{BATCH, Dispatcher, IN_MEMORY, LONG_WAIT, PER_HOST, PER_NEW_HOST, store_failed};
+use crate::engine::dispatcher::{BATCH, Dispatcher, LONG_WAIT, PARKED_FOR, PER_HOST, PER_NEW_HOST, store_failed};
 use crate::engine::extraction::Parsed;
 use crate::engine::hosts::{HostState, Pace, Robots};
 use crate::engine::work::{Flight, Item, SavedState, Work};
@@ -13,7 +13,7 @@ use crate::model::{HostKey, Special, mask_url, normalise};
 use crate::retry::{Breaker, Budget, Judgement};
 use crate::robots::Rules;
 use crate::schedule::Slot;
-use crate::store::{Claim, HostLease, Lease, LeaseRequest, Leased, Offered, Settle, StoreError, StoredRobots};
+use crate::store::{Claim, HostId, HostLease, Lease, LeaseRequest, Leased, Offered, Settle, StoreError, StoredRobots};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashSet};
 use std::sync::Arc;
@@ -65,7 +65,9 @@ pub(crate) struct Frontier {
     pub refill: HashSet<Slot>,
     /// Hosts that wait, whose entries went back but for one.
     pub trimmed: HashSet<Slot>,
-    /// When that was done last.
+    /// Hosts none of whose entries stayed, of which the store was not yet told, and until when they wait.
+    pub to_park: Vec<(HostId, Wall)>,
+    /// When room was made last.
     pub room_made: Moment,
 }
 
@@ -106,13 +108,13 @@ impl Dispatcher {
         let quiet = self.is_quiet();
         let idle = self.in_flight < self.most && self.schedule.ready_hosts() == 0;
         let low = self.schedule.queued() < 2 * self.most || idle;
-        let wanted = (self.frontier.more || !self.frontier.refill.is_empty()) && low && self.schedule.queued() < IN_MEMORY;
+        let wanted = (self.frontier.more || !self.frontier.refill.is_empty()) && low && self.schedule.queued() < self.in_memory;
         let ask_drained =
             quiet && self.input_done && self.fed.is_none() && !self.frontier.drained && !self.frontier.more && !self.frontier.looked;
         if !(wanted || ask_drained) {
             return;
         }
-        let per_host = (IN_MEMORY / 2 / self.schedule.busy_hosts().max(1)).clamp(2, PER_HOST);
+        let per_host = (self.in_memory / 2 / self.schedule.busy_hosts().max(1)).clamp(2, PER_HOST);
         let refill: Vec<Slot> = self.frontier.refill.iter().filter(|s| self.is_short(**s, per_host)).take(256).copied().collect();
         let (mut hosts, mut first_tries) = (Vec::with_capacity(refill.len()), Vec::new());
         for slot in refill {
@@ -123,11 +125,12 @@ impl Dispatcher {
         if hosts.is_empty() && first_tries.is_empty() && !self.frontier.more && !ask_drained {
             return;
         }
-        let room = IN_MEMORY.saturating_sub(self.schedule.queued());
+        let room = self.in_memory.saturating_sub(self.schedule.queued());
         let new_hosts = (4 * self.most).clamp(16, 512).min(room);
         let request = LeaseRequest {
             hosts,
             first_tries,
+            park: std::mem::take(&mut self.frontier.to_park),
             new_hosts,
             per_host: per_host.min(room.max(1)),
             per_new: (room / 2 / new_hosts.max(1)).clamp(1, PER_NEW_HOST),
@@ -149,41 +152,67 @@ impl Dispatcher {
     }
 
     /// Memory is half full of what waits, and workers idle: of each host that waits long one entry stays here, the others go
-    /// back to the store until its turn comes.
+    /// back to the store until its turn comes. Where that does not make room, the last ones of those that wait longest go too.
     fn make_room(&mut self, now: Moment) {
         let idle = self.in_flight < self.most && self.schedule.ready_hosts() == 0;
-        if !idle || self.schedule.queued() < IN_MEMORY / 2 || now < self.frontier.room_made + Duration::from_millis(250) {
+        if !idle || self.schedule.queued() < self.in_memory / 2 || now < self.frontier.room_made + Duration::from_millis(250) {
             return;
         }
         self.frontier.room_made = now;
-        let waits = |at: Moment| at.since(now) > LONG_WAIT;
-        let waiting: Vec<Slot> = self.schedule.waiting().filter(|(_, _, at)| waits(*at)).map(|(slot, _, _)| slot).collect();
-        for slot in waiting {
-            let Some(id) = self.hosts.get(&slot).and_then(|h| h.id) else { continue };
-            let mut stays = false;
-            let back = self.schedule.take_where(slot, |item| match item {
-                // The entry that stays keeps the store from handing the host out as a new one.
-                Item::Entry(work) => work.lease.host == id && std::mem::replace(&mut stays, true) && work.hop.is_none(),
-                Item::Robots(_) => false,
-            });
-            if back.is_empty() {
-                continue;
-            }
-            self.frontier.refill.remove(&slot);
-            self.frontier.trimmed.insert(slot);
-            if let Some(h) = self.hosts.get_mut(&slot) {
-                h.more_ready = true;
-            }
-            for item in back {
-                let Item::Entry(work) = item else { continue };
-                let entry = work.lease.entry;
-                self.settles.push(if work.tries.made == 0 {
-                    Settle::Release { entry }
-                } else {
-                    Settle::Later { entry, due: Wall(0), state: work.state(), sweep: false }
-                });
+        let until = |at: Moment| if at == Moment::FAR { now + PARKED_FOR } else { at };
+        let waiting = self.schedule.waiting().map(|(slot, _, at)| (until(at), slot));
+        let mut waiting: Vec<(Moment, Slot)> = waiting.filter(|(at, _)| at.since(now) > LONG_WAIT).collect();
+        for (_, slot) in &waiting {
+            if self.give_back_entries(*slot, true) {
+                self.frontier.trimmed.insert(*slot);
             }
         }
+        waiting.sort_unstable_by_key(|w| Reverse(*w));
+        for (at, slot) in waiting {
+            if self.schedule.queued() < self.in_memory / 2 {
+                break;
+            }
+            let Some(host) = self.hosts.get(&slot) else { continue };
+            let Some(id) = host.id.filter(|_| !matches!(host.robots, Robots::Asking) && self.schedule.in_flight_at(slot) == 0) else {
+                continue;
+            };
+            if self.give_back_entries(slot, false) {
+                self.frontier.trimmed.remove(&slot);
+                self.frontier.to_park.push((id, self.calendar().plus(at.since(now))));
+                self.frontier.more = true;
+                // What it waits for is asked anew when it is back.
+                self.schedule.wake(slot);
+            }
+        }
+    }
+
+    /// Gives a host's own entries back to the store, but for those between two hops and, where one `stays`, the first; whether
+    /// there were any.
+    fn give_back_entries(&mut self, slot: Slot, stays: bool) -> bool {
+        let Some(id) = self.hosts.get(&slot).and_then(|h| h.id) else { return false };
+        let mut first = stays;
+        let back = self.schedule.take_where(slot, |item| match item {
+            // The entry that stays keeps the store from handing the host out as a new one.
+            Item::Entry(work) => work.lease.host == id && !std::mem::take(&mut first) && work.hop.is_none(),
+            Item::Robots(_) => false,
+        });
+        if back.is_empty() {
+            return false;
+        }
+        self.frontier.refill.remove(&slot);
+        if let Some(h) = self.hosts.get_mut(&slot) {
+            h.more_ready = true;
+        }
+        for item in back {
+            let Item::Entry(work) = item else { continue };
+            let entry = work.lease.entry;
+            self.settles.push(if work.tries.made == 0 {
+                Settle::Release { entry }
+            } else {
+                Settle::Later { entry, due: Wall(0), state: work.state(), sweep: false }
+            });
+        }
+        true
     }
 
     /// A host whose entries went back for want of room has a turn: they may come again.
@@ -204,10 +233,7 @@ impl Dispatcher {
                 self.settling = false;
                 self.frontier.dues.extend(dues.into_iter().map(Reverse));
                 self.backlog.settling = 0;
-                match r {
-                    Err(e) if !e.is_fatal() => self.events.warn("internal", || e.to_string()),
-                    other => other.map_err(store_failed)?,
-                }
+                self.settled(r)?;
             }
             Reply::Offered(told, r) => {
                 self.offering = false;

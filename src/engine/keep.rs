@@ -128,9 +128,8 @@ impl Dispatcher {
         self.unblock();
     }
 
-    /// Ends what is in flight and saves for the last time.
+    /// Saves for the last time; nothing is in flight any more.
     pub(crate) async fn keep_limits_for_good(&mut self) -> Result<(), RunError> {
-        self.abandon();
         while self.keeper.saving {
             match self.replies.next().await {
                 Some(reply) => self.replied(reply)?,

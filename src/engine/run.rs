@@ -3,7 +3,7 @@
 use crate::clock::{Clock, Moment, SystemClock};
 use crate::engine::RunError;
 use crate::engine::counting::{Resources, Tokens};
-use crate::engine::dispatcher::{Backlog, Dispatcher, End, store_failed};
+use crate::engine::dispatcher::{Backlog, Dispatcher, End, in_memory, store_failed};
 use crate::engine::error::exit_code;
 use crate::engine::extraction::{self, Kit};
 use crate::engine::feeder::{Fed, Feeder};
@@ -161,8 +161,10 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
             stale: false,
             refill: HashSet::new(),
             trimmed: HashSet::new(),
+            to_park: Vec::new(),
             room_made: Moment::ZERO,
         },
+        in_memory: in_memory(),
         leasing: false,
         settles: Vec::new(),
         settling: false,
@@ -217,12 +219,9 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
             hint: Some("nothing committed is lost: run the same command again, and please report it".into()),
         });
     };
-    let flushed = if ended.is_err() {
-        dispatcher.abandon();
-        dispatcher.flush().await
-    } else {
-        Ok(())
-    };
+    // However it ended: a request that must not be sent again may wait between two hops.
+    dispatcher.abandon();
+    let flushed = dispatcher.flush().await;
     // Those in flight count as sent from here on.
     if let Some(purse) = &mut dispatcher.purse {
         purse.close();

@@ -4,6 +4,9 @@ use super::policy::Whose;
 use crate::clock::Moment;
 use std::collections::HashMap;
 
+/// Entries of one key whose refusals are remembered; past that all are forgotten, and a poison entry takes a little longer to be told.
+const MOST: usize = 4096;
+
 /// What the entries of one limit key have met, as far as it tells whose a refusal is. In memory only: after a restart an entry's
 /// next refusal counts as the key's.
 #[derive(Clone, Debug, Default)]
@@ -14,7 +17,7 @@ pub struct Neighbours {
     refused: Latest,
     /// Latest refusals that came while others were refused too.
     joint: Latest,
-    /// Each entry's first refusal since others were refused too; entries leave when they settle.
+    /// Each entry's first refusal since others were refused too; entries leave when they settle. Those that wait in the state stay.
     earlier: HashMap<i64, Moment>,
 }
 
@@ -40,6 +43,9 @@ impl Neighbours {
         };
         // It stays as it was while refusals are its own: the last entry of a key has no others any more to tell by.
         if before.is_none() || whose == Whose::Others {
+            if before.is_none() && self.earlier.len() >= MOST {
+                self.earlier.clear();
+            }
             self.earlier.insert(entry, now);
         }
         self.refused.put(entry, now);
@@ -126,6 +132,15 @@ mod tests {
         n.succeeded(2, at(5));
         for t in 1..=5 {
             assert_eq!(n.refused(1, at(t * 10)), Whose::Own, "{t}");
+        }
+    }
+
+    #[test]
+    fn entries_that_never_settle_are_forgotten_past_a_bound() {
+        let mut n = Neighbours::default();
+        for entry in 0..20_000 {
+            n.refused(entry, at(u64::try_from(entry).unwrap()));
+            assert!(n.earlier.len() <= MOST);
         }
     }
 

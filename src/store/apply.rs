@@ -258,17 +258,22 @@ impl Writer {
     /// Takes a batch of fates, committing in between where that is due.
     pub(super) fn settle(&mut self, batch: Vec<Settle>) -> Result<Settled, StoreError> {
         let mut sum = Settled::default();
-        let mut stray = None;
         for op in batch {
             self.begin()?;
-            match self.settle_one(op, &mut sum) {
-                Ok(()) => {}
-                Err(e) if e.is_fatal() => return Err(e),
-                Err(e) => stray = Some(e),
-            }
+            let settled = self.settle_one(op, &mut sum);
+            self.note(settled)?;
             self.tick(self.clock.now())?;
         }
-        stray.map_or(Ok(sum), Err)
+        self.stray.take().map_or(Ok(sum), Err)
+    }
+
+    /// One settle that nobody is owed takes no others along: the last such is told with the batch.
+    fn note(&mut self, settled: Result<(), StoreError>) -> Result<(), StoreError> {
+        match settled {
+            Err(e) if !e.is_fatal() => self.stray = Some(e),
+            other => other?,
+        }
+        Ok(())
     }
 
     fn settle_one(&mut self, mut op: Settle, sum: &mut Settled) -> Result<(), StoreError> {
@@ -336,7 +341,8 @@ impl Writer {
         let Deferred { ops, .. } = std::mem::take(&mut self.deferred[queue]);
         self.deferred_entries.retain(|_, q| *q != queue);
         for op in ops {
-            self.apply(op)?;
+            let applied = self.apply(op);
+            self.note(applied)?;
         }
         Ok(())
     }

@@ -14,6 +14,8 @@ use std::ops::ControlFlow;
 const DUE_LOOKED_AT: i64 = 1000;
 /// Hosts with waiting entries that one lease then looks at.
 const HOSTS_LOOKED_AT: usize = 10_000;
+/// Hosts that are parked at most; others come as if they were not.
+const PARKED: usize = 65_536;
 /// Host keys kept in memory beside the table.
 const HOSTS_CACHED: usize = 65_536;
 
@@ -100,9 +102,8 @@ struct Round {
 pub(super) struct Frontier {
     next_entry: i64,
     next_host: i64,
-    /// The host that [`Frontier::ready_hosts`] saw last.
-    cursor: i64,
-    /// Over the hosts with entries that are due, and those whose entries of the final sweep are.
+    /// Over the hosts with ready entries, those with entries that are due, and those whose entries of the final sweep are.
+    ready: Round,
     due: Round,
     swept: Round,
     hosts: HashMap<HostKey, (i64, bool)>,
@@ -110,6 +111,8 @@ pub(super) struct Frontier {
     leased: HashMap<i64, (Held, Option<OfHost>)>,
     /// Hosts with leased entries that the engine still has, and how many.
     leased_hosts: HashMap<i64, usize>,
+    /// Hosts that nothing is handed out of before the time that stands here.
+    parked: HashMap<i64, i64>,
     /// Entries without a fate.
     pub(super) pending: u64,
     /// Of these, let go: done but for their fate.
@@ -128,12 +131,13 @@ impl Frontier {
         Ok(Self {
             next_entry: last("entry")? + 1,
             next_host: last("host")? + 1,
-            cursor: 0,
+            ready: Round::default(),
             due: Round::default(),
             swept: Round::default(),
             hosts: HashMap::new(),
             leased: HashMap::new(),
             leased_hosts: HashMap::new(),
+            parked: HashMap::new(),
             pending,
             done: 0,
             sweep,
@@ -368,18 +372,25 @@ impl Frontier {
         let mut out = Leased::default();
         let mut taken: HashSet<i64> = want.hosts.iter().map(|h| h.0).collect();
         taken.extend(want.first_tries.iter().map(|h| h.0));
+        self.parked.retain(|_, due| *due > want.now.0);
+        for (host, due) in &want.park {
+            if self.parked.len() < PARKED {
+                self.parked.insert(host.0, due.0);
+            }
+        }
         for host in &want.hosts {
-            out.hosts.push(self.lease_host(conn, host.0, Share::of(want.per_host), want)?);
+            out.hosts.push(self.named_host(conn, host.0, Share::of(want.per_host), want)?);
         }
         for host in &want.first_tries {
-            out.hosts.push(self.lease_host(conn, host.0, Share { most: want.per_host, due: 0 }, want)?);
+            out.hosts.push(self.named_host(conn, host.0, Share { most: want.per_host, due: 0 }, want)?);
         }
         let mut wanted = Vec::new();
         let mut unseen = false;
         if want.new_hosts > 0 {
             taken.extend(self.leased_hosts.keys());
+            taken.extend(self.parked.keys());
             unseen = self.due.hosts(conn, (i64::MIN, want.now.0), want.new_hosts, &mut taken, &mut wanted)?;
-            self.ready_hosts(conn, want, &mut taken, &mut wanted)?;
+            unseen |= self.ready.ready_hosts(conn, want.new_hosts, &mut taken, &mut wanted)?;
             if want.sweep && self.sweep > 0 {
                 unseen |= self.swept.hosts(conn, (SWEEP, swept_until(want.now)), want.new_hosts, &mut taken, &mut wanted)?;
             }
@@ -391,32 +402,16 @@ impl Frontier {
         out.drained = self.pending == self.leased.len() as u64 && !out.unfinished;
         out.sweep_waiting = self.sweep;
         let mut next = conn.prepare_cached("SELECT min(due) FROM later WHERE due > ?1 AND due < ?2")?;
-        out.next_due = next_due(want, |after, before| next.query_row([after, before], |r| r.get(0)))?;
+        let due = next_due(want, |after, before| next.query_row([after, before], |r| r.get(0)))?;
+        out.next_due = due.into_iter().chain(self.parked.values().min().map(|at| Wall(*at))).min();
         Ok(out)
     }
 
-    /// Round robin over the hosts with ready entries, by one seek for each host passed.
-    fn ready_hosts(&mut self, conn: &Connection, want: &LeaseRequest, taken: &mut HashSet<i64>, wanted: &mut Vec<i64>) -> Result<()> {
-        let mut next = conn.prepare_cached("SELECT host FROM todo WHERE host > ?1 ORDER BY host LIMIT 1")?;
-        let start = self.cursor;
-        let mut wrapped = false;
-        while wanted.len() < want.new_hosts {
-            let host: Option<i64> = next.query_row([self.cursor], |r| r.get(0)).optional()?;
-            match host {
-                Some(host) if !wrapped || host <= start => {
-                    self.cursor = host;
-                    if taken.insert(host) {
-                        wanted.push(host);
-                    }
-                }
-                None if !wrapped => {
-                    wrapped = true;
-                    self.cursor = 0;
-                }
-                _ => break,
-            }
-        }
-        Ok(())
+    /// A host that was asked for; nothing of it while it is parked.
+    fn named_host(&mut self, conn: &Connection, host: i64, share: Share, want: &LeaseRequest) -> Result<HostLease> {
+        let Some(due) = self.parked.get(&host).copied() else { return self.lease_host(conn, host, share, want) };
+        let none = self.lease_host(conn, host, Share { most: 0, due: 0 }, want)?;
+        Ok(HostLease { next_due: none.more.then_some(Wall(due)), ..none })
     }
 
     fn lease_host(&mut self, conn: &Connection, host: i64, share: Share, want: &LeaseRequest) -> Result<HostLease> {
@@ -561,6 +556,30 @@ fn next_due(want: &LeaseRequest, mut first: impl FnMut(i64, i64) -> Result<Optio
 }
 
 impl Round {
+    /// Round robin over the hosts with ready entries, by one seek for each host passed; true where more may have some than were
+    /// looked at.
+    fn ready_hosts(&mut self, conn: &Connection, most: usize, taken: &mut HashSet<i64>, wanted: &mut Vec<i64>) -> Result<bool> {
+        let mut next = conn.prepare_cached("SELECT host FROM todo WHERE host > ?1 ORDER BY host LIMIT 1")?;
+        let (start, mut wrapped) = self.under_way.take().unwrap_or((self.cursor, false));
+        for _ in 0..HOSTS_LOOKED_AT {
+            if wanted.len() >= most {
+                return Ok(false);
+            }
+            match next.query_row([self.cursor], |r| r.get(0)).optional()? {
+                Some(host) if !wrapped || host <= start => {
+                    self.cursor = host;
+                    if taken.insert(host) {
+                        wanted.push(host);
+                    }
+                }
+                None if !wrapped => (self.cursor, wrapped) = (0, true),
+                _ => return Ok(false),
+            }
+        }
+        self.under_way = Some((start, wrapped));
+        Ok(true)
+    }
+
     /// Hosts with entries whose `due` is within `range`, in that order as far as it is short, until there are `most`; true where
     /// more may be due than were looked at.
     fn hosts(

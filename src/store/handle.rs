@@ -46,6 +46,8 @@ pub(super) enum Command {
     Crash(Reply<()>),
     #[cfg(test)]
     Panic,
+    #[cfg(test)]
+    Forget(EntryId),
 }
 
 /// A command and its place in the queue, which is free again once the writer has taken it.
@@ -247,6 +249,12 @@ impl Store {
         let sent = self.tell(Command::Crash(reply)).await.is_ok();
         let _ = answer.await;
         sent
+    }
+
+    /// Takes a lease away, so that what was settled of it fails.
+    #[cfg(test)]
+    pub(super) async fn forget(&self, entry: EntryId) {
+        let _ = self.tell(Command::Forget(entry)).await;
     }
 
     /// Lets the writer panic.

@@ -105,6 +105,7 @@ pub fn open(config: StoreConfig, clock: Arc<dyn Clock>) -> Result<(Store, Opened
         encoder: None,
         deferred: Default::default(),
         deferred_entries: HashMap::new(),
+        stray: None,
         flush: config.flush,
         input: None,
         snapshot: None,

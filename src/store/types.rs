@@ -208,6 +208,8 @@ pub struct LeaseRequest {
     pub hosts: Vec<HostId>,
     /// The same of those that are to have ready entries alone, none that became due.
     pub first_tries: Vec<HostId>,
+    /// Hosts that nothing is handed out of before the time told, whatever this and later requests name.
+    pub park: Vec<(HostId, Wall)>,
     /// How many hosts more, beside those and those with leased entries.
     pub new_hosts: usize,
     /// Entries for each of `hosts` and `first_tries` at most.
@@ -232,7 +234,7 @@ pub struct Leased {
     /// The next lease may find more: kept links that are not too deep any more are still becoming entries, or more hosts wait
     /// than one lease looks at.
     pub unfinished: bool,
-    /// When the next entry of any host becomes due; one of the final sweep where that was asked for.
+    /// When the next entry of any host becomes due, or a parked host; one of the final sweep where that was asked for.
     pub next_due: Option<Wall>,
 }
 

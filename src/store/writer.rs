@@ -91,6 +91,8 @@ pub(super) struct Writer {
     pub(super) deferred: [Deferred; 2],
     /// Entries with deferred settles, and in which queue.
     pub(super) deferred_entries: HashMap<i64, usize>,
+    /// What was wrong with a settle that concerns it alone; the next answer to a batch tells it.
+    pub(super) stray: Option<StoreError>,
     pub(super) flush: Duration,
     pub(super) input: Option<InputMark>,
     pub(super) snapshot: Option<String>,
@@ -239,6 +241,8 @@ impl Writer {
             }
             #[cfg(test)]
             Command::Crash(reply) => return Ok(Some(End::Crashed(reply))),
+            #[cfg(test)]
+            Command::Forget(entry) => self.frontier.release(entry.0),
             #[cfg(test)]
             Command::Panic => panic!("asked to"),
         }

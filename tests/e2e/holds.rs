@@ -348,3 +348,36 @@ fn what_a_named_limit_holds_back_does_not_hold_its_hosts_other_requests() {
     live.kill9();
     assert!(all && searches < 8, "{} of 200, {searches} searches", core());
 }
+
+#[test]
+fn more_held_hosts_than_fit_into_memory_hold_no_other_back_and_come_when_due() {
+    const HOLD: Duration = Duration::from_secs(8);
+    let origin = Origin::start(|r| {
+        let refused = r.host().starts_with("held") && r.path() == "/0" && r.nth == 1;
+        if refused { Reply::status(429).header("Retry-After", "8") } else { Reply::ok(page("x")) }
+    });
+    let url = |host: String, path: usize| format!("http://{host}.test:{}/{path}", origin.port);
+    let held = (0..400).flat_map(|i| (0..2).map(move |path| (format!("held{i}"), path)));
+    let urls: Vec<String> = held.chain((0..40).map(|i| (format!("good{i}"), 0))).map(|(host, path)| url(host, path)).collect();
+    let job = Job::over(&urls).set("limits.per_host", "1");
+    let resolve = format!("*:{}:127.0.0.1", origin.port);
+    job.run().args(["--quiet", "--resolve", &resolve]).env("GLEANER_TEST_IN_MEMORY", "256").expect(0);
+    assert_eq!(job.exactly_once(840).0.len(), 840);
+    let (mut first, mut second, mut good) = (HashMap::new(), HashMap::new(), Vec::new());
+    for r in origin.log() {
+        let host = r.host().to_owned();
+        if host.starts_with("good") {
+            good.push(r.at);
+        } else if let Some(before) = first.get(&host) {
+            second.entry(host).or_insert(r.at - *before);
+        } else {
+            first.insert(host, r.at);
+        }
+    }
+    let start = *first.values().min().unwrap();
+    let last = *good.iter().max().unwrap();
+    assert!(last - start < HOLD, "the others waited for held hosts: {:?}", last - start);
+    let (soonest, latest) = (second.values().min().unwrap(), second.values().max().unwrap());
+    assert_eq!(second.len(), 400);
+    assert!(*soonest >= HOLD && *latest < HOLD + Duration::from_secs(8), "{soonest:?} to {latest:?} after the refusal");
+}

@@ -73,6 +73,21 @@ fn a_post_in_flight_at_ctrl_c_is_not_sent_again() {
 }
 
 #[test]
+fn a_post_that_a_stop_finds_between_two_hops_is_not_sent_again() {
+    let origin = Origin::start(|r| match r.path() {
+        "/moved" => Reply::redirect(303, "/done"),
+        _ => Reply::ok(page("x")),
+    });
+    let job =
+        Job::over([origin.url("/moved")]).set("request.method", "\"POST\"").set("request.body", "\"order\"").set("stop.requests", "1");
+    job.run().expect(1);
+    assert_eq!(job.fates(), [(origin.url("/moved"), ("maybe-sent".to_owned(), 1))].into());
+    job.run().expect(1);
+    assert_eq!(origin.arrivals(), 1, "nothing is sent again");
+    job.exactly_once(1);
+}
+
+#[test]
 fn a_second_ctrl_c_ends_at_once() {
     let origin = site();
     let job = Job::over([origin.url("/hang")]);

@@ -457,6 +457,25 @@ async fn commits_come_by_themselves_and_are_told() {
 }
 
 #[tokio::test]
+async fn a_parked_host_comes_when_its_time_is_over_whoever_names_it() {
+    let bed = Bed::jsonl();
+    let (store, _) = bed.open();
+    let urls = ["http://a/1", "http://a/2", "http://b/1", "http://b/2"];
+    store.offer((1..).zip(urls).map(|(row, url)| seed(row, url)).collect(), None).await.unwrap();
+    let first = store.lease(want(1, 1)).await.unwrap().hosts.remove(0);
+    let due = Wall(now().0 + 5000);
+    store.settle(vec![Settle::Release { entry: first.entries[0].entry }]).await.unwrap();
+    let others = store.lease(LeaseRequest { park: vec![(first.id, due)], ..want(9, 1) }).await.unwrap();
+    assert_eq!(others.hosts.iter().map(|h| h.key.as_str()).collect::<Vec<_>>(), ["http://b"]);
+    assert_eq!((others.next_due, others.drained), (Some(due), false));
+    let named = |ms| LeaseRequest { hosts: vec![first.id], now: Wall(now().0 + ms), ..want(9, 9) };
+    let early = store.lease(named(4999)).await.unwrap();
+    assert_eq!((early.hosts.len(), early.hosts[0].entries.len(), early.hosts[0].more, early.hosts[0].next_due), (1, 0, true, Some(due)));
+    let back = store.lease(named(5000)).await.unwrap();
+    assert_eq!((back.hosts[0].entries.len(), back.next_due), (2, None));
+}
+
+#[tokio::test]
 async fn a_settle_of_an_entry_that_is_not_leased_is_refused_alone() {
     let bed = Bed::jsonl();
     let (store, _) = bed.open();
@@ -468,6 +487,24 @@ async fn a_settle_of_an_entry_that_is_not_leased_is_refused_alone() {
     let account = store.close(Some(0)).await.unwrap();
     assert_eq!((account.results, account.rows), (2, 2));
     assert_eq!(bed.text("results").lines().count(), 2);
+}
+
+#[tokio::test]
+async fn a_settle_that_fails_when_its_member_is_made_takes_no_others_along() {
+    let mut bed = Bed::new(SinkFormat::Jsonl, Codec::Gzip);
+    bed.flush = Duration::from_mins(1);
+    let (store, _) = bed.open();
+    let encoder = columns(&store).await;
+    store.offer(seeds(4), None).await.unwrap();
+    let leases = lease_all(&store).await;
+    store.settle(leases[..3].iter().map(|l| result(&encoder, l)).collect()).await.unwrap();
+    store.forget(leases[0].entry).await;
+    assert_eq!(store.commit().await.unwrap().results, 2);
+    let last = store.settle(vec![result(&encoder, &leases[3])]).await;
+    assert!(matches!(last, Err(StoreError::NotLeased(e)) if e == leases[0].entry.0), "{last:?}");
+    let account = store.close(None).await.unwrap();
+    assert_eq!((account.results, account.rows, account.pending), (3, 3, 1));
+    bed.verified();
 }
 
 #[tokio::test]
