@@ -1,6 +1,6 @@
 //! Decider: what an attempt's outcome means and what happens next.
 //!
-//! [`classify`] is the one table from [`crate::model::Outcome`] to [`Judgement`], [`rule`] what stands in its place where a rule of
+//! [`classify`] is the one table from [`crate::model::Outcome`] to [`Judgement`], [`rule()`] what stands in its place where a rule of
 //! `[[response]]` matches; [`decide`] goes from a judgement and what the
 //! entry has been through ([`Tries`], durable) to a [`Verdict`]. [`Neighbours`] tells whose a refusal is, [`Budget`] and [`Breaker`]
 //! keep a host's retries in bounds. Nothing here reads a clock, draws a number or sends a byte: times and `unit` are told.

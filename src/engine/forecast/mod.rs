@@ -1,9 +1,9 @@
 //! What a run would do, told before it: how many requests, to which hosts, held by what, until when. Nothing is sent and nothing
 //! is written.
 //!
-//! [`forecast()`] reads the state, where there is one, and the input to its end with the run's own feeder ([`count`]). What is
-//! counted goes to a decider ([`outlook`]): the first requests in virtual time, by the run's own limits and schedule
-//! ([`virtual_run`]), the others at the rates that last ([`steady`]).
+//! [`forecast()`] reads the state, where there is one, and the input to its end with the run's own feeder (`count`). What is
+//! counted goes to a decider (`outlook`): the first requests in virtual time, by the run's own limits and schedule
+//! (`virtual_run`), the others at the rates that last (`steady`).
 
 mod count;
 mod load;

@@ -1,6 +1,6 @@
 //! What an answer's headers say about rate: when to come back after a refusal, and how much of a quota is left before one.
 //!
-//! [`asked`], [`scope`] and [`resource`] read a refusal: how long, whom it holds, what it is about. [`quotas`] reads any answer, so
+//! [`asked()`], [`scope`] and [`resource`] read a refusal: how long, whom it holds, what it is about. [`quotas`] reads any answer, so
 //! that the next refusal does not happen. Nothing here knows a clock: the time of the answer's arrival is told, and dates and epochs
 //! are read against the answer's own `Date`. A value that cannot be what it claims is no header; none makes this module panic.
 //!
