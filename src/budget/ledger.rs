@@ -76,7 +76,7 @@ impl Ledger {
         let db = BudgetError::db(&self.me.path);
         let tx = file::begin(&mut self.conn).map_err(&db)?;
         let mut done = self.me.read(&tx)?;
-        self.me.bury(&tx, &mut done, owner.id)?;
+        self.me.bury(&tx, &mut done, &[owner.id])?;
         self.me.open.clear();
         self.me.store(&tx, &mut done)?;
         tx.commit().map_err(&db)?;
