@@ -140,7 +140,10 @@ impl Purse {
     }
 
     /// Asks for what is wanted and tells what ended.
-    pub(crate) fn flush(&mut self) {
+    ///
+    /// # Errors
+    /// Once, where the thread is gone: nobody would ever be answered.
+    pub(crate) fn flush(&mut self) -> Result<(), RunError> {
         for (key, pocket) in &mut self.pockets {
             if pocket.wanted > 0 && !pocket.asked {
                 pocket.asked = true;
@@ -149,13 +152,19 @@ impl Purse {
         }
         let Ask { ended, holds, wants } = &self.next;
         if (ended.is_empty() && holds.is_empty() && wants.is_empty()) || self.to.is_none() {
-            return;
+            return Ok(());
         }
         let ask = std::mem::take(&mut self.next);
-        // A thread that is behind takes more at once later.
-        if let Some(Err(TrySendError::Full(ask))) = self.to.as_ref().map(|to| to.try_send(ask)) {
-            self.next = ask;
+        match self.to.as_ref().map(|to| to.try_send(ask)) {
+            // A thread that is behind takes more at once later.
+            Some(Err(TrySendError::Full(ask))) => self.next = ask,
+            Some(Err(TrySendError::Disconnected(_))) => {
+                self.to = None;
+                return Err(RunError::Io { message: "the thread of the budget failed in a way that it should not".into(), hint: None });
+            }
+            _ => {}
         }
+        Ok(())
     }
 
     /// Gives back what was not used, and forgets keys about which nothing is known.
@@ -254,6 +263,8 @@ fn serve(ledger: Ledger, asks: &Receiver<Ask>, land: &tokio::sync::mpsc::Sender<
     if let Some(e) = failed {
         let _ = land.blocking_send(Landing::Given(Given::Failed(e)));
         drop(ledger);
+        // Whoever asks until that is seen is to see that, and no thread that is gone.
+        asks.iter().for_each(drop);
         return;
     }
     // Nothing more is sent.
@@ -299,11 +310,11 @@ mod tests {
 
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         assert!(purse.has(&one, 3, clock.now()).is_err());
-        purse.flush();
+        purse.flush().unwrap();
         std::thread::park_timeout(LONGER_THAN_PATIENCE);
         assert!(purse.has(&two, 1, clock.now()).is_err());
         purse.hold(&two, Duration::from_mins(1));
-        purse.flush();
+        purse.flush().unwrap();
         std::thread::park_timeout(LONGER_THAN_PATIENCE);
         assert!(landed.try_recv().is_err());
         other.execute_batch("COMMIT").unwrap();
@@ -318,11 +329,11 @@ mod tests {
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let grant = purse.take(&one).unwrap();
         purse.ended(grant, End::Unsent);
-        purse.flush();
+        purse.flush().unwrap();
         std::thread::park_timeout(LONGER_THAN_PATIENCE);
         other.execute_batch("COMMIT").unwrap();
         assert!(purse.has(&"three".into(), 1, clock.now()).is_err());
-        purse.flush();
+        purse.flush().unwrap();
         granted(landed.blocking_recv());
         let n: i64 = other.query_row("SELECT n FROM flight WHERE key = 'one'", [], |r| r.get(0)).unwrap();
         assert_eq!(n, 2);
@@ -330,7 +341,7 @@ mod tests {
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
         let grant = purse.take(&one).unwrap();
         purse.ended(grant, End::Unsent);
-        purse.flush();
+        purse.flush().unwrap();
         let start = clock.now();
         purse.close();
         let took = clock.now() - start;
@@ -340,5 +351,19 @@ mod tests {
         drop(ledger(dir.path()));
         let left: i64 = other.query_row("SELECT count(*) FROM owner", [], |r| r.get(0)).unwrap();
         assert_eq!(left, 0);
+    }
+
+    #[test]
+    fn a_thread_that_is_gone_ends_the_run() {
+        let (to, asks) = sync_channel(16);
+        drop(asks);
+        let clock = Arc::new(SystemClock::new());
+        let mut purse = Purse { to: Some(to), pockets: HashMap::new(), next: Ask::default(), clock, thread: None };
+        assert!(purse.flush().is_ok(), "nothing is asked");
+        assert!(purse.has(&"one".into(), 1, Moment::ZERO).is_err());
+        let gone = purse.flush().unwrap_err();
+        assert_eq!(gone.exit_code(), 74);
+        assert!(purse.flush().is_ok(), "said once");
+        purse.close();
     }
 }
