@@ -162,9 +162,8 @@ impl Me {
         }
         if !is_in || self.looked.is_none_or(|at| now - at >= LOOK) {
             done.looked = Some(now);
-            for id in owners.into_iter().filter(|id| Some(*id) != owner && !self.is_alive(*id)) {
-                self.bury(tx, &mut done, id)?;
-            }
+            let dead: Vec<i64> = owners.into_iter().filter(|id| Some(*id) != owner && !self.is_alive(*id)).collect();
+            self.bury(tx, &mut done, &dead)?;
         }
         if !is_in {
             done.entered = Some(self.make_owner(tx, now)?);
@@ -260,14 +259,19 @@ impl Me {
         done.seen = seen;
     }
 
-    /// Turns a dead process's open grants into requests that arrive up to 5 s from now, and forgets the process.
-    pub(super) fn bury(&self, tx: &Transaction<'_>, done: &mut Done, id: i64) -> Result<(), BudgetError> {
+    /// Turns dead processes' open grants into requests that arrive up to 5 s from now, and forgets the processes.
+    pub(super) fn bury(&self, tx: &Transaction<'_>, done: &mut Done, dead: &[i64]) -> Result<(), BudgetError> {
         let db = BudgetError::db(&self.path);
-        let flights: Vec<(String, i64)> = tx
-            .prepare_cached("DELETE FROM flight WHERE owner = ?1 RETURNING key, n")
-            .and_then(|mut s| s.query_map([id], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_, _>>())
-            .map_err(&db)?;
-        tx.prepare_cached("DELETE FROM owner WHERE id = ?1").and_then(|mut s| s.execute([id])).map_err(&db)?;
+        // All of them before a sheet is read: it counts the flights that are there.
+        let mut flights: Vec<(String, i64)> = Vec::new();
+        for id in dead {
+            let of: Vec<(String, i64)> = tx
+                .prepare_cached("DELETE FROM flight WHERE owner = ?1 RETURNING key, n")
+                .and_then(|mut s| s.query_map([id], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_, _>>())
+                .map_err(&db)?;
+            flights.extend(of);
+            tx.prepare_cached("DELETE FROM owner WHERE id = ?1").and_then(|mut s| s.execute([id])).map_err(&db)?;
+        }
         let now = done.now;
         for (key, n) in flights {
             let sheet = self.sheet(tx, done, &key)?;
@@ -277,7 +281,7 @@ impl Me {
             }
             sheet.book.spend(now + LOST, u32::try_from(n).unwrap_or(u32::MAX));
         }
-        done.dead.push(id);
+        done.dead.extend(dead);
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// One process's hand on a budget: every call is one transaction, blocks for some 50 us and, while others write, longer
-/// (5 s at most). Dropped, it tells of what is in flight as [`End::Lost`].
+/// (5 s at most, see [`Ledger::set_patience`]). Dropped, it tells of what is in flight as [`End::Lost`].
 #[derive(Debug)]
 pub struct Ledger {
     conn: Connection,
@@ -71,12 +71,26 @@ impl Ledger {
         self.leave()
     }
 
+    /// How long a call waits for the others' transactions before it is refused as busy; 5 s where nothing is said.
+    ///
+    /// # Errors
+    /// SQLite refused.
+    pub fn set_patience(&self, patience: Duration) -> Result<(), BudgetError> {
+        self.conn.busy_timeout(patience).map_err(BudgetError::db(&self.me.path))
+    }
+
+    /// Leaves without a word, where the budget is busy: the next process that looks finds this one dead, and what is in flight is
+    /// [`End::Lost`] then.
+    pub fn abandon(mut self) {
+        self.me.owner = None;
+    }
+
     fn leave(&mut self) -> Result<(), BudgetError> {
         let Some(owner) = self.me.owner.take() else { return Ok(()) };
         let db = BudgetError::db(&self.me.path);
         let tx = file::begin(&mut self.conn).map_err(&db)?;
         let mut done = self.me.read(&tx)?;
-        self.me.bury(&tx, &mut done, owner.id)?;
+        self.me.bury(&tx, &mut done, &[owner.id])?;
         self.me.open.clear();
         self.me.store(&tx, &mut done)?;
         tx.commit().map_err(&db)?;

@@ -193,8 +193,8 @@ impl Dispatcher {
                 self.take_turns();
             }
             self.ask_store();
-            if let Some(purse) = &mut self.purse {
-                purse.flush();
+            if let Some(Err(e)) = self.purse.as_mut().map(Purse::flush) {
+                self.stop_after.get_or_insert(e);
             }
             if let Some(end) = self.end()? {
                 return Ok(end);

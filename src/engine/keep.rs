@@ -21,6 +21,8 @@ pub(crate) const RHYTHM: Duration = Duration::from_millis(200);
 pub(crate) struct Keeper {
     /// Whether they are: the job has rates, and a state that outlives it.
     on: bool,
+    /// Since when it is assumed what an earlier run may have sent.
+    assumed_at: Wall,
     /// Rows of an earlier run that have to be written anew.
     rows: Vec<SavedKey>,
     /// When the first change since the last save was seen.
@@ -41,18 +43,18 @@ impl Keeper {
 
     /// Fills `limits` with what the state knows of earlier runs.
     pub(crate) fn restore(limits: &mut Limits, opened: &Opened, now: Moment) -> Self {
-        let mut keeper = Self { on: !limits.reserved().is_empty(), ..Self::default() };
+        let mut keeper = Self { on: !limits.reserved().is_empty(), assumed_at: opened.unsaved_at, ..Self::default() };
         if !keeper.on {
             return keeper;
         }
-        limits.assume_unsaved(now, opened.unsaved.clone());
+        limits.assume_unsaved(now, opened.unsaved_for, opened.unsaved.clone());
         for kept in &opened.limiter {
             // A row that cannot be read is as good as lost, and its key as one that no row names.
             let Ok(row) = serde_json::from_str::<SavedKey>(&kept.row) else { continue };
             limits.restore(&row, kept.down, now);
             // What was on the wire is counted from this start on, in later ones too.
             if row.in_flight > 0 {
-                keeper.rows.push(row.landed(kept.down));
+                keeper.rows.push(limits.landed(row, kept.down));
             }
         }
         keeper
@@ -80,7 +82,7 @@ impl Keeper {
         let rows = earlier.iter().chain(&rows).map(row_of).collect();
         let mut unsaved = limits.assumed(now);
         crate::store::keep_greater(&mut unsaved, &limits.reserved());
-        (LimitsSave { at, rows, unsaved }, mark)
+        (LimitsSave { at, rows, unsaved, unsaved_at: None }, mark)
     }
 
     /// The save that was taken is durable.
@@ -95,7 +97,7 @@ impl Keeper {
             return None;
         }
         let (save, _mark) = self.take(limits, now, at);
-        Some(LimitsSave { unsaved: limits.assumed(now), ..save })
+        Some(LimitsSave { unsaved: limits.assumed(now), unsaved_at: Some(self.assumed_at), ..save })
     }
 }
 

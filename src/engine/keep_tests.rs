@@ -190,7 +190,7 @@ async fn a_killed_run_is_taken_to_have_sent_what_it_was_allowed_to() {
     let clock = life.end().await;
     let mut life = bed.start(&clock, 10);
     assert_eq!(life.unsaved(), 10);
-    about(life.wait(), secs(5) + HOLD);
+    about(life.wait(), left_of_hold(25));
     // A smaller rate does not make less of it.
     let clock = life.kill().await;
     let life = bed.start(&clock, 2);
@@ -204,6 +204,62 @@ async fn a_killed_run_is_taken_to_have_sent_what_it_was_allowed_to() {
     let mut life = bed.start(&clock, 10);
     assert_eq!(life.unsaved(), 0);
     assert_eq!(life.spend(), 10);
+}
+
+#[tokio::test]
+async fn one_kill_is_counted_once_however_many_runs_end_before_it_is_over() {
+    // Whether the key is saved meanwhile, or what was on the wire alone, or nothing.
+    for (on_wire, asked) in [(0, true), (0, false), (4, true), (4, false)] {
+        let bed = Bed::new();
+        let mut life = bed.start(&ManualClock::default(), 10);
+        let permits: Vec<_> = (0..on_wire).map(|_| life.take().unwrap()).collect();
+        life.save().await;
+        drop(permits);
+        let mut clock = life.kill().await;
+        for start in 0..5 {
+            clock.advance(secs(if start == 0 { 1 } else { 5 }));
+            let mut life = bed.start(&clock, 10);
+            let left = if start == 0 { secs(5) + HOLD } else { left_of_hold(start * 10 - 5) };
+            if asked {
+                assert_eq!(life.spend(), 0);
+            }
+            life.clock.advance(RHYTHM);
+            life.save().await;
+            // A row of what was on the wire alone is as of the start, and saved as of now.
+            let waits = life.wait().unwrap();
+            assert!(waits + RHYTHM >= left && waits <= left + SLACK, "waits {waits:?}, is to wait {left:?}");
+            life.clock.advance(Duration::from_millis(4800));
+            clock = life.end().await;
+        }
+        // A second kill adds its own lot, which counts from the next start.
+        let mut life = bed.start(&clock, 20);
+        let _ = life.wait();
+        life.save().await;
+        assert_eq!(life.spend(), 10 - on_wire, "{on_wire} {asked}");
+        let clock = life.kill().await;
+        clock.advance(secs(1));
+        let mut life = bed.start(&clock, 20);
+        assert_eq!(life.unsaved(), 20);
+        about(life.wait(), secs(5) + HOLD);
+    }
+}
+
+#[tokio::test]
+async fn a_row_of_before_a_kill_has_nothing_of_it_even_where_the_calendar_goes_back() {
+    let bed = Bed::new();
+    let mut life = bed.start(&ManualClock::default(), 10);
+    let permit = life.take().unwrap();
+    answered(&mut life.limits, permit, life.clock.now());
+    life.save().await;
+    let clock = life.kill().await.rebooted();
+    clock.set_wall_by(-10_000);
+    let life = bed.start(&clock, 10);
+    let clock = life.end().await;
+    clock.advance(secs(20));
+    let mut life = bed.start(&clock, 10);
+    let _ = life.wait();
+    life.save().await;
+    assert_eq!(life.spend(), 0);
 }
 
 #[tokio::test]

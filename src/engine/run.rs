@@ -124,10 +124,11 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
         scope::read_seeds(&plan.input, scope, !input_done, &shop.to)
             .map_err(|e| RunError::Io { message: format!("no thread for the scope: {e}"), hint: None })?;
     }
+    // Before the holds: a key that is held starts with what is assumed too.
+    let keeper = Keeper::restore(&mut limits, &opened, now);
     for (key, until) in &opened.holds {
         limits.restore_hold(key, now + calendar.at(clock.up()).until(*until));
     }
-    let keeper = Keeper::restore(&mut limits, &opened, now);
     let purse = purse::open(&plan.limits, &shop.to, clock.clone()).await?;
     let seed = options.seed.unwrap_or_else(|| u64::from_ne_bytes(clock.wall().0.to_ne_bytes()) ^ u64::from(std::process::id()) << 40);
     let schedule = Schedule::new(plan.limits.per_host, plan.limits.delay);

@@ -3,14 +3,15 @@
 //!
 //! ```text
 //! start   reserve(commit interval); durable before the first request: the greater of reserved() and what the last run left
-//!         to be assumed; assume_unsaved(now, what it left); restore(row, down, now) for every saved row
+//!         to be assumed; assume_unsaved(now, since, what it left); restore(row, down, now) for every saved row
 //! commit  (rows, mark) = save(now); rows written in the commit's transaction; when it is durable: saved(mark)
-//! end     a last commit, with it what the next start has to assume: assumed(now)
+//! end     a last commit, with it what the next start has to assume: assumed(now), and since when it is
 //! ```
 //!
 //! Between two durable saves a key takes at most [`Limits::reserved`] permits, else it waits with `Why::Save`; so a run that
 //! was killed sent at most that many which no row knows. They are counted as arrived 5 s after the next start, for every
-//! key: one that no row names may have been asked too. Where that is so, a key's first permit waits until a row that counts
+//! key: one that no row names may have been asked too. A start after one that ended cleanly counts them from the same instant,
+//! and not again for a key whose row is of later than that and so has them. Where they are counted, a key's first permit waits until a row that counts
 //! them is durable: else a second kill before the first save would leave two such lots, of which the next start assumes one.
 //! A key that is not asked writes nothing, and the one assumption of each start covers it.
 
@@ -103,8 +104,10 @@ pub(super) struct Reserve {
 struct Assumed {
     /// Until when a new slot starts with it.
     until: Moment,
-    /// When it counts as arrived.
-    at: Moment,
+    /// In nanoseconds, when it counts as arrived: it may be before the clock began.
+    at: i128,
+    /// How long ago it was first assumed.
+    since: Duration,
     /// By limit.
     each: Vec<u32>,
     /// As it was told: with limits that the job has no more.
@@ -132,7 +135,7 @@ impl Reserve {
     }
 
     /// When how many count as arrived, for a slot of that limit.
-    fn assumed_of(&self, limit: LimitId, now: Moment) -> Option<(Moment, u32)> {
+    fn assumed_of(&self, limit: LimitId, now: Moment) -> Option<(i128, u32)> {
         let assumed = self.assumed.as_ref().filter(|a| now < a.until)?;
         let n = assumed.each.get(usize::from(limit)).copied().filter(|n| *n > 0)?;
         Some((assumed.at, n))
@@ -146,9 +149,17 @@ impl Reserve {
     pub(super) fn assume(&self, limit: LimitId, windows: &[Window], counts: &mut [Count], now: Moment) {
         if let Some((u, n)) = self.assumed_of(limit, now) {
             for (window, count) in windows.iter().zip(counts) {
-                count.spent.add(&window.guard, u, n.min(window.guard.limit()));
+                if let Ok(leave) = u64::try_from(u + nanos(window.guard.hold())) {
+                    count.spent.add_leaving(leave, n.min(window.guard.limit()));
+                }
             }
         }
+    }
+
+    /// Whether a row that was saved `down` before the start has what is assumed: it is of later than the first assumption. One
+    /// that seems to be of this very moment, as after a calendar that went back, is not relied on.
+    fn is_in_row(&self, down: Duration) -> bool {
+        self.assumed.as_ref().is_some_and(|a| !down.is_zero() && down < a.since)
     }
 }
 
@@ -172,13 +183,29 @@ impl Limits {
         self.all.iter().zip(&self.reserve.between).filter_map(stored).collect()
     }
 
-    /// The last run was killed: up to so many requests of each key are known to no row and count as arrived 5 s after `now`.
-    /// Before [`Limits::restore`].
-    pub fn assume_unsaved(&mut self, now: Moment, unsaved: Unsaved) {
-        let at = now + LOST;
+    /// A run was killed, and `since` ago the next one started: up to so many requests of each key are known to no row and count
+    /// as arrived 5 s after that start. Before [`Limits::restore`].
+    pub fn assume_unsaved(&mut self, now: Moment, since: Duration, unsaved: Unsaved) {
+        let at = i128::from(now.0) - nanos(since) + nanos(LOST);
         let longest = self.all.iter().flat_map(|l| &l.windows).map(|w| w.guard.hold()).max().unwrap_or_default();
+        let until = Moment(u64::try_from((at + nanos(longest)).max(0)).unwrap_or(u64::MAX));
         let each = self.all.iter().map(|l| unsaved.get(l.stored().unwrap_or_default()).copied().unwrap_or(0)).collect();
-        self.reserve.assumed = (!unsaved.is_empty()).then_some(Assumed { until: at + longest, at, each, told: unsaved });
+        self.reserve.assumed = (!unsaved.is_empty() && now < until).then_some(Assumed { until, at, since, each, told: unsaved });
+    }
+
+    /// [`SavedKey::landed`] of a row that was saved `down` before the start, with what is assumed of its key.
+    #[must_use]
+    pub fn landed(&self, row: SavedKey, down: Duration) -> SavedKey {
+        let mut row = row.landed(down);
+        if let Some(assumed) = self.reserve.assumed.as_ref().filter(|_| !self.reserve.is_in_row(down)) {
+            let name = row.key.split_once('\t').map_or("", |(_, name)| name);
+            let n = assumed.told.get(name).copied().unwrap_or(0);
+            let ago = ms_signed(assumed.since).saturating_sub(ms_signed(LOST));
+            for window in row.windows.iter_mut().filter(|_| n > 0) {
+                window.ago.push((ago, n));
+            }
+        }
+        row
     }
 
     /// What the next start has to assume if nothing more is taken: of earlier runs, for keys that were not saved since; nothing
@@ -198,7 +225,9 @@ impl Limits {
     /// the longest saved one, which is never too little.
     pub fn restore(&mut self, saved: &SavedKey, down: Duration, now: Moment) {
         let Some(claim) = self.claim_of(&saved.key) else { return };
+        let assumed = if self.reserve.is_in_row(down) { self.reserve.assumed.take() } else { None };
         let i = self.slot_for(&claim, now);
+        self.reserve.assumed = assumed.or(self.reserve.assumed.take());
         let limit = &self.all[usize::from(claim.limit)];
         let Some(slot) = self.slots[i].as_mut() else { return };
         if let (Some(share), Some(ceiling)) = (saved.adapted, limit.ceiling()) {

@@ -259,7 +259,7 @@ fn killed_again_and_again(count: u32, per_ms: u64, lives: u64, longest_ms: u64) 
         l.reserve(Duration::from_millis(200));
         if life > 0 {
             let reserved = l.reserved();
-            l.assume_unsaved(at(real), reserved);
+            l.assume_unsaved(at(real), Duration::ZERO, reserved);
         }
         for (row, saved) in disk.values() {
             l.restore(row, Duration::from_nanos(real - saved), at(real));

@@ -336,7 +336,7 @@ fn limits_of_hosts_and_of_tables_come_back_each_with_its_own() {
     assert_eq!(l.held_until(&special, now), Some(Moment(9 * SEC)));
     // A kill: each limit assumes what it may have sent itself, not what the fastest may.
     let mut l = new();
-    l.assume_unsaved(now, reserved.clone());
+    l.assume_unsaved(now, Duration::ZERO, reserved.clone());
     for row in &rows {
         l.restore(row, Duration::ZERO, now);
     }

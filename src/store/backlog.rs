@@ -12,6 +12,7 @@ use crate::model::{FetchKey, HostKey};
 use rusqlite::{Connection, params};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Entries that are read in one transaction: a reader that stays long stops checkpoints.
 const PAGE: i64 = 4096;
@@ -33,6 +34,8 @@ pub struct Backlog {
     pub limiter: Vec<KeptLimit>,
     /// How much may have been sent of each key and is in no row of `limiter`, by limit.
     pub unsaved: BTreeMap<String, u32>,
+    /// Since how long that is assumed.
+    pub unsaved_for: Duration,
     /// Who runs it now.
     pub running: Option<Holder>,
 }
@@ -82,6 +85,7 @@ fn read(conn: &Connection, now: Stamp) -> rusqlite::Result<(Backlog, BTreeMap<St
         holds,
         limiter: opened.limiter,
         unsaved: opened.unsaved,
+        unsaved_for: opened.unsaved_for,
         running: None,
     };
     Ok((backlog, serde_json::from_str(&meta("frozen")?.unwrap_or_default()).unwrap_or_default()))

@@ -20,6 +20,8 @@ pub(super) struct Patience {
     holds: Vec<(String, i64)>,
     rows: Vec<Row>,
     unsaved: BTreeMap<String, u32>,
+    /// Since when it is assumed; unknown where the run that left it did not end.
+    unsaved_at: Option<i64>,
     /// By how much the stored times have to be moved.
     moved: i64,
 }
@@ -43,16 +45,21 @@ fn json(unsaved: &BTreeMap<String, u32>) -> String {
     serde_json::to_string(unsaved).unwrap_or_default()
 }
 
+fn put_unsaved_at(conn: &Connection, at: Option<i64>) -> Result<()> {
+    schema::put_meta(conn, "unsaved_at", &at.map(|at| at.to_string()).unwrap_or_default())
+}
+
 impl Patience {
     pub(super) fn read(conn: &Connection) -> Result<Self> {
         let stamp = schema::meta(conn, "clock")?.and_then(|text| text.parse().ok());
         let unsaved = schema::meta(conn, "unsaved")?.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+        let unsaved_at = schema::meta(conn, "unsaved_at")?.and_then(|text| text.parse().ok());
         let mut holds = conn.prepare("SELECT key, until FROM hold ORDER BY key")?;
         let holds = holds.query_map([], |r| Ok((r.get(0)?, r.get(1)?)))?.collect::<Result<_>>()?;
         let mut rows = conn.prepare("SELECT key, row, at, dead FROM limiter")?;
         let rows =
             rows.query_map([], |r| Ok(Row { key: r.get(0)?, value: r.get(1)?, at: r.get(2)?, dead: r.get(3)? }))?.collect::<Result<_>>()?;
-        Ok(Self { stamp, holds, rows, unsaved, moved: 0 })
+        Ok(Self { stamp, holds, rows, unsaved, unsaved_at, moved: 0 })
     }
 
     /// Of a state that is about to be set aside; nothing where it cannot be read.
@@ -77,12 +84,17 @@ impl Patience {
             row.dead = if row.dead >= SWEEP { SWEEP } else { row.dead.saturating_add(self.moved) };
         }
         self.rows.retain(|row| row.dead > now.0);
+        self.unsaved_at = self.unsaved_at.map(|at| at.saturating_add(self.moved));
         opened.holds = self.holds.iter().map(|(key, until)| (key.clone(), Wall(*until))).collect();
         if let Some(reserved) = reserved {
             // A stamp is up to a millisecond earlier than what it stands for.
             let down = |at: i64| Wall(at.saturating_add(1)).until(now);
             opened.limiter = self.rows.iter().map(|r| KeptLimit { row: r.value.clone(), down: down(r.at) }).collect();
             opened.unsaved = self.unsaved.clone();
+            // Not before a row that is there already, whatever the calendar did.
+            let first = || self.rows.iter().map(|r| r.at).max().map_or(now.0, |at| at.max(now.0));
+            let at = self.unsaved_at.take().unwrap_or_else(first);
+            (opened.unsaved_at, opened.unsaved_for) = (Wall(at), down(at));
             keep_greater(&mut self.unsaved, reserved);
         }
     }
@@ -91,6 +103,7 @@ impl Patience {
     pub(super) fn record(&self, conn: &Connection, new: bool, calendar: &Steady, up: Duration) -> Result<()> {
         schema::put_meta(conn, "clock", &calendar.base().to_string())?;
         schema::put_meta(conn, "unsaved", &json(&self.unsaved))?;
+        put_unsaved_at(conn, self.unsaved_at)?;
         if new {
             let mut hold = conn.prepare("INSERT INTO hold(key, until) VALUES (?1, ?2)")?;
             for (key, until) in &self.holds {
@@ -136,9 +149,11 @@ impl Writer {
             }
         }
         self.conn.prepare_cached("DELETE FROM limiter WHERE dead <= ?1")?.execute([save.at.0])?;
-        if self.unsaved.as_ref() != Some(&save.unsaved) {
+        let unsaved = (&save.unsaved, save.unsaved_at);
+        if self.unsaved.as_ref().map(|(each, at)| (each, *at)) != Some(unsaved) {
             schema::put_meta(&self.conn, "unsaved", &json(&save.unsaved))?;
-            self.unsaved = Some(save.unsaved.clone());
+            put_unsaved_at(&self.conn, save.unsaved_at.map(|at| at.0))?;
+            self.unsaved = Some((save.unsaved.clone(), save.unsaved_at));
         }
         Ok(())
     }

@@ -61,6 +61,10 @@ pub struct Opened {
     pub limiter: Vec<KeptLimit>,
     /// How much may have been sent of each key and is in no row of `limiter`, by limit.
     pub unsaved: BTreeMap<String, u32>,
+    /// Since when that is to be assumed: the first start after the run that may have sent it.
+    pub unsaved_at: Wall,
+    /// How long ago that was, at least.
+    pub unsaved_for: Duration,
     /// Lowercase sentences for people (what was cut, what was renamed).
     pub notices: Vec<String>,
     /// What the engine kept with [`super::Store::put`].
@@ -85,6 +89,8 @@ pub struct LimitsSave {
     pub rows: Vec<LimitRow>,
     /// What the next start has to assume beside them, by limit.
     pub unsaved: BTreeMap<String, u32>,
+    /// Since when; `None`: from that start on.
+    pub unsaved_at: Option<Wall>,
 }
 
 /// One key of a [`LimitsSave`].

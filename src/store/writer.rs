@@ -10,7 +10,7 @@ use super::handle::{Command, Envelope, Shared};
 use super::schema::{self, RESULT};
 use super::sink::{Chunk, Mark, Sink};
 use super::types::{InputMark, Settle};
-use crate::clock::{Clock, Moment};
+use crate::clock::{Clock, Moment, Wall};
 use crate::events::Account;
 use rusqlite::{Connection, params};
 use std::collections::{BTreeMap, HashMap};
@@ -96,8 +96,8 @@ pub(super) struct Writer {
     pub(super) flush: Duration,
     pub(super) input: Option<InputMark>,
     pub(super) snapshot: Option<String>,
-    /// What the state says that the next start has to assume of limits.
-    pub(super) unsaved: Option<BTreeMap<String, u32>>,
+    /// What the state says that the next start has to assume of limits, and since when.
+    pub(super) unsaved: Option<(BTreeMap<String, u32>, Option<Wall>)>,
     /// What the state says of cut links.
     pub(super) cut_recorded: Option<(u64, i64)>,
     /// Whether a transaction is open, and since when it holds changes.

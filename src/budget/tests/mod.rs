@@ -161,6 +161,20 @@ fn a_killed_process_costs_what_was_in_flight_for_5_s_and_a_window() {
 }
 
 #[test]
+fn two_that_died_are_counted_once_by_the_call_that_finds_them() {
+    let bed = Bed::new();
+    let (mut a, mut b, mut c) = (bed.open(&["10/10s"]), bed.open(&["10/10s"]), bed.open(&["10/10s"]));
+    let of_both = [take(&mut a, "h", 2), take(&mut b, "h", 3), take(&mut a, "idle", 1), take(&mut b, "idle", 1)];
+    assert_eq!(of_both.map(|a| a.granted.len()), [2, 3, 1, 1]);
+    a.kill();
+    b.kill();
+    bed.advance(s(1));
+    assert_eq!(take(&mut c, "h", 10).granted.len(), 5);
+    let idle_at: i64 = c.me().0.query_row("SELECT idle_at FROM key WHERE name = 'idle'", [], |r| r.get(0)).unwrap();
+    assert!(idle_at < i64::MAX, "nothing of it is in flight");
+}
+
+#[test]
 fn control_a_ledger_that_frees_a_dead_ones_grants_at_once_gives_them_again() {
     let bed = Bed::new();
     let (mut a, mut b) = (bed.open(&["5/10s"]), bed.open(&["5/10s"]));

@@ -80,7 +80,7 @@ pub fn forecast(plan: Plan, answer: Duration) -> Result<Forecast, RunError> {
         start: now,
         holds: state.as_ref().map_or(&[][..], |s| &s.backlog.holds),
         counted: &spent,
-        unsaved: state.as_ref().map(|s| &s.backlog.unsaved),
+        unsaved: state.as_ref().map(|s| (&s.backlog.unsaved, s.backlog.unsaved_for)),
         hours: plan.limits.hours.as_ref().map(Hours::new),
         caps: outlook::Caps::default(),
     };

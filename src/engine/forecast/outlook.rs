@@ -32,9 +32,9 @@ pub(super) struct Scenario<'a> {
     pub(super) start: Wall,
     /// As the state has them.
     pub(super) holds: &'a [(String, Wall)],
-    /// What earlier runs, or one that is on, have counted: rows with their age, and what is in none.
+    /// What earlier runs, or one that is on, have counted: rows with their age, and what is in none, assumed for so long.
     pub(super) counted: &'a [(SavedKey, Duration)],
-    pub(super) unsaved: Option<&'a Unsaved>,
+    pub(super) unsaved: Option<(&'a Unsaved, Duration)>,
     pub(super) hours: Option<Hours>,
     pub(super) caps: Caps,
 }
@@ -43,8 +43,8 @@ impl Scenario<'_> {
     /// The limits as they stand at the start, which is `now`.
     pub(super) fn limits_at(&self, now: Moment) -> Limits {
         let mut limits = Limits::new(self.limits, self.hosts);
-        if let Some(unsaved) = self.unsaved {
-            limits.assume_unsaved(now, unsaved.clone());
+        if let Some((unsaved, since)) = self.unsaved {
+            limits.assume_unsaved(now, since, unsaved.clone());
         }
         for (row, down) in self.counted {
             limits.restore(row, *down, now);

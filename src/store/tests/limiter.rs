@@ -9,7 +9,7 @@ fn save(at: Wall, rows: &[(&str, &str, u64)], unsaved: u32) -> LimitsSave {
         row: (*row).to_owned(),
         counts_for: (*secs < u64::MAX).then(|| Duration::from_secs(*secs)),
     };
-    LimitsSave { at, rows: rows.iter().map(row).collect(), unsaved: each(unsaved) }
+    LimitsSave { at, rows: rows.iter().map(row).collect(), unsaved: each(unsaved), unsaved_at: None }
 }
 
 fn each(n: u32) -> std::collections::BTreeMap<String, u32> {
