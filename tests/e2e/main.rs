@@ -20,6 +20,7 @@
 
 mod support;
 
+mod apis;
 mod budgets;
 mod commands;
 mod corners;

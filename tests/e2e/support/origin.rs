@@ -112,12 +112,26 @@ impl Shared {
     }
 }
 
+/// The APIs of `docs/limits.md`.
+pub(crate) const APIS: &[&str] = &[
+    "api.github.com",
+    "api.x.com",
+    "oauth.reddit.com",
+    "example.myshopify.com",
+    "api.stripe.com",
+    "gitlab.com",
+    "discord.com",
+    "api.openai.com",
+    "en.wikipedia.org",
+    "api.notion.com",
+];
+
 /// How the origin listens.
 #[derive(Default)]
 pub(crate) struct Setup {
     /// How many addresses, `127.0.1.1` and on, beside `127.0.0.1`; all on one port.
     pub(crate) addresses: u8,
-    /// TLS with a certificate for `127.0.0.1`, `localhost` and `*.example.com`.
+    /// TLS with a certificate for `127.0.0.1`, `localhost`, `*.example.com` and [`APIS`].
     pub(crate) tls: bool,
     /// Offer HTTP/2 by ALPN.
     pub(crate) h2: bool,

@@ -39,7 +39,11 @@ pub(crate) fn acceptor(h2: bool) -> (Option<TlsAcceptor>, Option<(tempfile::Temp
     let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
     let issuer = Issuer::new(ca, ca_key);
     let key = KeyPair::generate().unwrap();
-    let names = ["127.0.0.1", "localhost", "*.example.com", "example.com"].map(str::to_owned).to_vec();
+    let names = ["127.0.0.1", "localhost", "*.example.com", "example.com"]
+        .iter()
+        .chain(super::origin::APIS)
+        .map(|n| (*n).to_owned())
+        .collect::<Vec<_>>();
     let cert = CertificateParams::new(names).unwrap().signed_by(&key, &issuer).unwrap();
     let key = tokio_rustls::rustls::pki_types::PrivateKeyDer::Pkcs8(key.serialize_der().into());
     let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
