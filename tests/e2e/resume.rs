@@ -291,5 +291,7 @@ fn a_list_that_grew_does_not_ask_for_robots_txt_again() {
     job.run().expect(0);
     job.list([origin.url("/1"), origin.url("/2"), origin.url("/3")]);
     job.run().expect(0);
-    assert_eq!(origin.log().iter().map(|r| r.path().to_owned()).collect::<Vec<_>>(), ["/robots.txt", "/1", "/2", "/3"]);
+    let mut asked: Vec<String> = origin.log().iter().map(|r| r.path().to_owned()).collect();
+    asked.sort();
+    assert_eq!(asked, ["/1", "/2", "/3", "/robots.txt"]);
 }
