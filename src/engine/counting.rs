@@ -15,6 +15,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Entries that wait, from which on an input that is not read to its end counts as endless.
+const MANY: u64 = 4096;
 /// Places whose resource is remembered; past that all are forgotten and learned again.
 const PLACES: usize = 4096;
 
@@ -198,7 +200,9 @@ impl Dispatcher {
     pub(super) fn told_quotas(&mut self, flight: &Flight, quotas: &[Quota], now: Moment) {
         let path = flight.url.path();
         let Some(base) = flight.claims.first().map(|c| Arc::clone(&c.key)) else { return };
-        let backlog = if self.input_done { self.pending.saturating_sub(self.in_flight as u64) } else { u64::MAX };
+        // Where the feeder is far ahead nobody knows how much more there is; where it is not, what it gave is all that there is for now.
+        let many = !self.input_done && self.pending >= MANY;
+        let backlog = if many { u64::MAX } else { self.pending.saturating_sub(self.in_flight as u64) };
         for quota in quotas {
             if let Some(resource) = &quota.resource {
                 self.resources.learn(&base, path, resource);
