@@ -82,6 +82,8 @@ pub(crate) struct Facts {
 impl Facts {
     fn of(outcome: &Outcome, ended: Moment, wall: Wall) -> Self {
         let reach = retry::reach(outcome);
+        // Every dialect has the word in the names of its headers; most answers have none.
+        let told = matches!(outcome, Outcome::Answer(a) if a.headers.keys().any(|name| name.as_str().contains("limit")));
         match outcome {
             Outcome::Answer(a) => Self {
                 status: Some(a.status),
@@ -95,8 +97,8 @@ impl Facts {
                 warnings: a.warnings.clone(),
                 message: None,
                 reach,
-                quotas: headers::quotas(a.status, &a.headers, wall),
-                resource: (headers::scope(&a.headers) == headers::Scope::Shared).then(|| headers::resource(&a.headers)).flatten(),
+                quotas: if told { headers::quotas(a.status, &a.headers, wall) } else { Vec::new() },
+                resource: (told && headers::scope(&a.headers) == headers::Scope::Shared).then(|| headers::resource(&a.headers)).flatten(),
                 ruled: false,
             },
             Outcome::Failure(f) => Self {
