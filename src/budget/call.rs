@@ -2,10 +2,10 @@
 
 use super::book::{Book, LOST, Rule};
 use super::error::BudgetError;
-use super::file::{self, BUSY, Seen, moment, sql};
+use super::file::{self, BUSY, Seen, boot, moment, sql, uptime};
 use super::owner;
 use super::types::{Answer, BudgetConfig, End, Grant, Want};
-use crate::clock::{Moment, Uptime};
+use crate::clock::{Clock, Moment};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -27,7 +27,9 @@ pub(super) struct Me {
     folder: PathBuf,
     name: String,
     pub(super) path: PathBuf,
-    clock: Arc<dyn Uptime>,
+    clock: Arc<dyn Clock>,
+    /// Which start of the machine this is.
+    boot: String,
     own: Vec<Rule>,
     pub(super) owner: Option<Owner>,
     /// Units in flight by key: this process alone writes its rows, and writes them whole.
@@ -80,11 +82,12 @@ pub(super) struct Sheet {
 }
 
 impl Me {
-    pub(super) fn new(config: &BudgetConfig<'_>, clock: Arc<dyn Uptime>) -> Self {
+    pub(super) fn new(config: &BudgetConfig<'_>, clock: Arc<dyn Clock>) -> Result<Self, BudgetError> {
         let mut own: Vec<Rule> = config.rates.iter().map(|r| Rule::new(*r, config.burst, config.share)).collect();
         own.sort_unstable();
         own.dedup();
-        Self {
+        Ok(Self {
+            boot: boot(&*clock)?.to_owned(),
             folder: config.folder.to_owned(),
             name: config.name.to_owned(),
             path: file::path(config.folder, config.name),
@@ -96,7 +99,7 @@ impl Me {
             rules: (String::new(), Vec::new()),
             #[cfg(test)]
             frees_dead: std::env::var_os("GLEANER_TEST_FREES").is_some(),
-        }
+        })
     }
 
     pub(super) fn work(&self, tx: &Transaction<'_>, ended: &[(Grant, End)], wants: &[Want<'_>]) -> Result<Done, BudgetError> {
@@ -146,7 +149,7 @@ impl Me {
         let db = BudgetError::db(&self.path);
         let owner = self.owner.as_ref().map(|o| o.id);
         if owner.is_none() && !file::exists(tx, &self.path)? {
-            file::create(tx, self.clock.boot()).map_err(&db)?;
+            file::create(tx, &self.boot).map_err(&db)?;
         }
         let mut done = self.read(tx)?;
         let now = done.now;
@@ -175,18 +178,18 @@ impl Me {
     pub(super) fn read(&self, tx: &Transaction<'_>) -> Result<Done, BudgetError> {
         let db = BudgetError::db(&self.path);
         // After BEGIN: so instants are in the order of the transactions.
-        let now = self.clock.now();
+        let now = uptime(&*self.clock);
         let row = |tx: &Transaction<'_>| {
             tx.prepare_cached("SELECT boot, forgot, rules FROM ledger")?
                 .query_row([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, Option<i64>>(1)?, r.get::<_, String>(2)?)))
         };
         let (boot, mut forgot, mut text) = row(tx).map_err(&db)?;
-        if boot != self.clock.boot() {
+        if boot != self.boot {
             // No process outlives its boot.
             if owner::on_disk(&self.folder, &self.name).into_iter().any(|id| self.is_alive(id)) {
                 return Err(BudgetError::Elsewhere { path: self.path.clone() });
             }
-            file::reboot(tx, self.clock.boot(), now).map_err(&db)?;
+            file::reboot(tx, &self.boot, now).map_err(&db)?;
             (_, forgot, text) = row(tx).map_err(&db)?;
         }
         let seen = if text == self.rules.0 {

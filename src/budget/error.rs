@@ -55,7 +55,7 @@ pub enum BudgetError {
     },
     /// The machine tells no boot id.
     #[error("the clock of this machine cannot be told from that of another start")]
-    Clock(#[source] io::Error),
+    Clock,
     /// The system refused.
     #[error("cannot use {}", .path.display())]
     Io {
@@ -93,7 +93,7 @@ impl BudgetError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::InUse { .. } | Self::Elsewhere { .. } => 73,
-            Self::Io { .. } | Self::Db { .. } | Self::Clock(_) => 74,
+            Self::Io { .. } | Self::Db { .. } | Self::Clock => 74,
             _ => 65,
         }
     }

@@ -2,7 +2,7 @@
 
 use super::book::{LOST, Rule};
 use super::error::BudgetError;
-use crate::clock::Moment;
+use crate::clock::{Clock, Moment};
 use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
 use std::ffi::OsString;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -173,4 +173,14 @@ pub(super) fn sql(at: Moment) -> i64 {
 /// Back from [`sql`].
 pub(super) fn moment(at: i64) -> Moment {
     Moment(u64::try_from(at).unwrap_or(0))
+}
+
+/// The machine's time: one for every process on it, which no change of the calendar touches.
+pub(super) fn uptime(clock: &dyn Clock) -> Moment {
+    Moment(u64::try_from(clock.up().as_nanos()).unwrap_or(u64::MAX))
+}
+
+/// Which start of the machine its time is of.
+pub(super) fn boot(clock: &dyn Clock) -> Result<&str, BudgetError> {
+    clock.boot().ok_or(BudgetError::Clock)
 }

@@ -4,7 +4,7 @@ use super::call::Me;
 use super::error::BudgetError;
 use super::file;
 use super::types::{Answer, BudgetConfig, End, Grant, Want};
-use crate::clock::Uptime;
+use crate::clock::Clock;
 use rusqlite::Connection;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,10 +22,10 @@ impl Ledger {
     ///
     /// # Errors
     /// A name or folder that will not do, a database that is damaged or newer, another machine's processes, or a refusing system.
-    pub fn open(config: &BudgetConfig<'_>, clock: Arc<dyn Uptime>) -> Result<Self, BudgetError> {
+    pub fn open(config: &BudgetConfig<'_>, clock: Arc<dyn Clock>) -> Result<Self, BudgetError> {
         file::check_name(config.name)?;
         file::make_folder(config.folder)?;
-        let me = Me::new(config, clock);
+        let me = Me::new(config, clock)?;
         let conn = file::connect(&me.path, true)?;
         let mut ledger = Self { conn, me };
         ledger.sync(&mut Vec::new(), &[])?;

@@ -2,9 +2,9 @@
 
 use super::book::{Book, Rule};
 use super::error::BudgetError;
-use super::file::{self, moment};
+use super::file::{self, boot, moment, uptime};
 use super::owner;
-use crate::clock::{Moment, Uptime};
+use crate::clock::{Clock, Moment};
 use crate::model::Rate;
 use rusqlite::Connection;
 use std::path::{Path, PathBuf};
@@ -58,7 +58,7 @@ pub struct ProcessView {
 /// # Errors
 /// The folder cannot be read; one that is not there is empty.
 #[allow(clippy::type_complexity, reason = "one damaged budget hides no other")]
-pub fn list(folder: &Path, clock: &dyn Uptime) -> Result<Vec<(String, Result<BudgetView, BudgetError>)>, BudgetError> {
+pub fn list(folder: &Path, clock: &dyn Clock) -> Result<Vec<(String, Result<BudgetView, BudgetError>)>, BudgetError> {
     let found = match std::fs::read_dir(folder) {
         Ok(found) => found,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -75,7 +75,7 @@ pub fn list(folder: &Path, clock: &dyn Uptime) -> Result<Vec<(String, Result<Bud
 ///
 /// # Errors
 /// [`BudgetError::Unknown`], or a database that cannot be read.
-pub fn show(folder: &Path, name: &str, clock: &dyn Uptime) -> Result<BudgetView, BudgetError> {
+pub fn show(folder: &Path, name: &str, clock: &dyn Clock) -> Result<BudgetView, BudgetError> {
     let (mut conn, path) = existing(folder, name)?;
     let db = BudgetError::db(&path);
     // A snapshot: it waits for nobody.
@@ -83,7 +83,7 @@ pub fn show(folder: &Path, name: &str, clock: &dyn Uptime) -> Result<BudgetView,
     if !file::exists(&tx, &path)? {
         return Err(BudgetError::Unknown(name.to_owned()));
     }
-    let now = clock.now();
+    let now = uptime(clock);
     let damaged = |detail: &str| BudgetError::Damaged { path: path.clone(), detail: detail.to_owned() };
     let row = |r: &rusqlite::Row<'_>| Ok((r.get::<_, String>(0)?, r.get::<_, Option<i64>>(1)?, r.get::<_, String>(2)?));
     let (of_boot, forgot, rules) = tx.query_row("SELECT boot, forgot, rules FROM ledger", [], row).map_err(&db)?;
@@ -92,7 +92,7 @@ pub fn show(folder: &Path, name: &str, clock: &dyn Uptime) -> Result<BudgetView,
     rules.retain(|s| s.rule != Rule::KEEPER && newest - s.at <= CURRENT);
     let rules: Vec<Rule> = rules.into_iter().map(|s| s.rule).collect();
     let longest = Duration::from_nanos(rules.last().map_or(0, |r| r.hold()));
-    let of_this_boot = of_boot == clock.boot();
+    let of_this_boot = of_boot == boot(clock)?;
     let unknown = if of_this_boot { forgot.map_or(Duration::ZERO, |f| (moment(f) + longest) - now) } else { longest };
     let mut keys = Vec::new();
     if of_this_boot {

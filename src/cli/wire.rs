@@ -5,7 +5,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::fetch::has_input_extension;
 use crate::cli::session::shown;
 use crate::cli::settings::{Settings, Value};
-use crate::clock::{Clock as _, SystemClock, SystemUptime, Wall};
+use crate::clock::{Clock as _, SystemClock, Wall};
 use crate::config::{ConfigErrors, Loaded, Origin, Overrides, Setting};
 use crate::engine::RunError;
 use crate::engine::forecast::Forecast;
@@ -163,7 +163,7 @@ pub(crate) fn status(state: &Path) -> Result<StatusReport, Failure> {
 /// Where this user's budgets are, and all of them.
 pub(crate) fn budgets() -> Result<(PathBuf, Vec<BudgetReport>), Failure> {
     let folder = budget_folder()?;
-    let found = crate::budget::list(&folder, &uptime()?).map_err(|e| budget_failed(&e))?;
+    let found = crate::budget::list(&folder, &SystemClock::new()).map_err(|e| budget_failed(&e))?;
     let report = |(name, view): (String, Result<BudgetView, BudgetError>)| match view {
         Ok(view) => budget_report(view),
         Err(e) => BudgetReport { name, error: Some(budget_failed(&e).message), ..BudgetReport::default() },
@@ -173,7 +173,7 @@ pub(crate) fn budgets() -> Result<(PathBuf, Vec<BudgetReport>), Failure> {
 
 /// One of this user's budgets.
 pub(crate) fn budget(name: &str) -> Result<BudgetReport, Failure> {
-    let view = crate::budget::show(&budget_folder()?, name, &uptime()?).map_err(|e| budget_failed(&e))?;
+    let view = crate::budget::show(&budget_folder()?, name, &SystemClock::new()).map_err(|e| budget_failed(&e))?;
     Ok(budget_report(view))
 }
 
@@ -184,10 +184,6 @@ pub(crate) fn clear_budget(name: &str) -> Result<(), Failure> {
 
 fn budget_folder() -> Result<PathBuf, Failure> {
     crate::budget::folder(|name| std::env::var_os(name)).map_err(|e| budget_failed(&e))
-}
-
-fn uptime() -> Result<SystemUptime, Failure> {
-    SystemUptime::new().map_err(|e| budget_failed(&BudgetError::Clock(e)))
 }
 
 fn budget_failed(e: &BudgetError) -> Failure {

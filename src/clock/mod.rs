@@ -4,10 +4,8 @@
 //! decision. Only this module may call the operating system for the time.
 
 mod steady;
-mod uptime;
 
 pub use steady::{Stamp, Steady};
-pub use uptime::{SystemUptime, Uptime};
 
 use std::fmt;
 use std::ops::{Add, Sub};
@@ -101,6 +99,8 @@ pub trait Clock: Send + Sync {
 pub struct SystemClock {
     start: std::time::Instant,
     boot: Option<Arc<str>>,
+    /// What the process's time namespace adds to the machine's clock, in nanoseconds (time_namespaces(7)).
+    offset: i64,
 }
 
 impl SystemClock {
@@ -108,7 +108,8 @@ impl SystemClock {
     #[must_use]
     #[allow(clippy::disallowed_methods, reason = "the one place that asks the system for the time")]
     pub fn new() -> Self {
-        Self { start: std::time::Instant::now(), boot: boot_id() }
+        let offset = std::fs::read_to_string("/proc/self/timens_offsets").map_or(0, |text| offset_in(&text));
+        Self { start: std::time::Instant::now(), boot: boot_id(), offset }
     }
 
     /// The `Instant` that stands for `moment`, for timers of the runtime.
@@ -139,7 +140,8 @@ impl Clock for SystemClock {
         #[cfg(target_os = "linux")]
         {
             let t = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-            Duration::new(u64::try_from(t.tv_sec).unwrap_or(0), u32::try_from(t.tv_nsec).unwrap_or(0))
+            let nanos = t.tv_sec.saturating_mul(1_000_000_000).saturating_add(t.tv_nsec).saturating_sub(self.offset);
+            Duration::from_nanos(u64::try_from(nanos).unwrap_or(0))
         }
         // Without a boot to name it need be right within this process alone.
         #[cfg(not(target_os = "linux"))]
@@ -150,15 +152,21 @@ impl Clock for SystemClock {
     }
 }
 
-/// The boot as the kernel names it, and the time namespace: a container may have an up-time of its own.
+/// The boot as the kernel names it (random(4)).
 fn boot_id() -> Option<Arc<str>> {
     if cfg!(not(target_os = "linux")) {
         return None;
     }
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let space = std::fs::read_link("/proc/self/ns/time").unwrap_or_default();
-    let name: String = format!("{}/{}", id.trim(), space.display()).chars().filter(|c| !c.is_whitespace()).collect();
-    Some(name.into())
+    Some(id.trim().into()).filter(|id: &Arc<str>| !id.is_empty())
+}
+
+/// Nanoseconds in the line `boottime <seconds> <nanoseconds>`.
+fn offset_in(text: &str) -> i64 {
+    let line = text.lines().find_map(|l| l.strip_prefix("boottime"));
+    let mut numbers = line.unwrap_or_default().split_whitespace().map(|n| n.parse::<i64>().unwrap_or(0));
+    let seconds = numbers.next().unwrap_or(0);
+    seconds.saturating_mul(1_000_000_000).saturating_add(numbers.next().unwrap_or(0))
 }
 
 /// Clocks that stand still until told otherwise.

@@ -180,6 +180,13 @@ mod tests {
     }
 
     #[test]
+    fn the_offset_of_a_time_namespace_is_taken_off() {
+        let offset = crate::clock::offset_in;
+        assert_eq!(offset("monotonic           0         0\nboottime       -5        20\n"), -4_999_999_980);
+        assert_eq!((offset(""), offset("boottime x")), (0, 0));
+    }
+
+    #[test]
     fn the_machine_says_which_boot_it_is_and_how_long_it_is_up() {
         let (a, b) = (crate::clock::SystemClock::new(), crate::clock::SystemClock::new());
         let (first, then) = (a.stamp(), b.stamp());

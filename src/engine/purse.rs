@@ -2,7 +2,7 @@
 //! only for what is about to be sent.
 
 use crate::budget::{self, Answer, BudgetConfig, BudgetError, End, Grant, Ledger, Want};
-use crate::clock::{Clock, Moment, SystemUptime};
+use crate::clock::{Clock, Moment};
 use crate::engine::RunError;
 use crate::engine::worker::Landing;
 use crate::model::plan::LimitsPlan;
@@ -213,10 +213,10 @@ pub(crate) async fn open(
 ) -> Result<Option<Purse>, RunError> {
     let Some(name) = plan.budget.clone() else { return Ok(None) };
     let (rates, burst, share) = (plan.rates.clone(), plan.burst, 1.0 - plan.reserve);
+    let of_machine = Arc::clone(&clock);
     let opened = tokio::task::spawn_blocking(move || {
-        let clock = Arc::new(SystemUptime::new().map_err(BudgetError::Clock)?);
         let folder = budget::folder(|name| std::env::var_os(name))?;
-        Ledger::open(&BudgetConfig { folder: &folder, name: &name, rates: &rates, burst, share }, clock)
+        Ledger::open(&BudgetConfig { folder: &folder, name: &name, rates: &rates, burst, share }, of_machine)
     })
     .await;
     let ledger = match opened {
@@ -288,7 +288,7 @@ mod tests {
     fn ledger(folder: &Path) -> Ledger {
         let rates = [crate::model::parse_rate("10/hour").unwrap()];
         let config = BudgetConfig { folder, name: "b", rates: &rates, burst: Some(10), share: 1.0 };
-        Ledger::open(&config, Arc::new(SystemUptime::new().unwrap())).unwrap()
+        Ledger::open(&config, Arc::new(SystemClock::new())).unwrap()
     }
 
     fn granted(landing: Option<Landing>) -> Vec<(Arc<str>, Answer)> {

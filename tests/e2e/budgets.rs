@@ -2,7 +2,7 @@
 
 use crate::support::{Gleaner, ms};
 use gleaner::budget::{BudgetConfig, End, Ledger, Want};
-use gleaner::clock::SystemUptime;
+use gleaner::clock::SystemClock;
 use gleaner::model::parse_rate;
 use std::path::Path;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ fn open(home: &Path) -> Ledger {
     let folder = home.join(".local/state/gleaner/budgets");
     let rates = [parse_rate("5000/hour").unwrap()];
     let config = BudgetConfig { folder: &folder, name: "github", rates: &rates, burst: None, share: 0.8 };
-    Ledger::open(&config, Arc::new(SystemUptime::new().unwrap())).unwrap()
+    Ledger::open(&config, Arc::new(SystemClock::new())).unwrap()
 }
 
 fn budget(home: &Path, args: &[&str]) -> Gleaner {

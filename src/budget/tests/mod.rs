@@ -6,7 +6,7 @@ mod speed;
 mod views;
 
 use super::*;
-use crate::clock::{Moment, Uptime};
+use crate::clock::{Clock, Moment, Wall};
 use crate::model::{Rate, parse_rate};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,12 +27,18 @@ pub(super) struct Told {
     boot: &'static str,
 }
 
-impl Uptime for Told {
+impl Clock for Told {
     fn now(&self) -> Moment {
         Moment(self.now.load(Ordering::SeqCst))
     }
-    fn boot(&self) -> &str {
-        self.boot
+    fn wall(&self) -> Wall {
+        panic!("a budget reads no calendar")
+    }
+    fn up(&self) -> Duration {
+        Duration::from_nanos(self.now().0)
+    }
+    fn boot(&self) -> Option<&str> {
+        Some(self.boot)
     }
 }
 

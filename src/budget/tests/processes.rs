@@ -4,7 +4,8 @@
 //! and answered. What a process had sent before it was killed still arrives, so a ledger that frees its grants is seen to do so.
 
 use super::*;
-use crate::clock::SystemUptime;
+use crate::budget::file::uptime;
+use crate::clock::SystemClock;
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::os::unix::net::UnixDatagram;
@@ -33,7 +34,7 @@ fn child_that_spends() {
     let socket = UnixDatagram::bind(root.join(&number)).unwrap();
     socket.connect(root.join("server")).unwrap();
     let rates = [parse_rate(LIMIT).unwrap()];
-    let mut ledger = Ledger::open(&config(&root.join("budgets"), &rates, Some(40)), Arc::new(SystemUptime::new().unwrap())).unwrap();
+    let mut ledger = Ledger::open(&config(&root.join("budgets"), &rates, Some(40)), Arc::new(SystemClock::new())).unwrap();
     // A burst of all is no pacing at all: the guard stands alone.
     let (mut open, mut ended, mut sent) = (HashMap::new(), Vec::new(), 0u64);
     loop {
@@ -59,7 +60,7 @@ fn child_that_spends() {
 struct Server {
     root: tempfile::TempDir,
     socket: UnixDatagram,
-    clock: SystemUptime,
+    clock: SystemClock,
     chance: Chance,
     frees: bool,
     started: u32,
@@ -75,7 +76,7 @@ impl Server {
         let root = tempfile::tempdir().unwrap();
         let socket = UnixDatagram::bind(root.path().join("server")).unwrap();
         socket.set_read_timeout(Some(ms(1))).unwrap();
-        let clock = SystemUptime::new().unwrap();
+        let clock = SystemClock::new();
         Self { root, socket, clock, chance: Chance(seed, 0), frees, started: 0, due: BinaryHeap::new(), arrivals: Vec::new(), victim: None }
     }
 
@@ -94,14 +95,14 @@ impl Server {
     /// after that. Ends early where it may be killed.
     fn serve(&mut self, end: Moment) {
         loop {
-            let now = self.clock.now();
+            let now = uptime(&self.clock);
             if now >= end || self.victim.as_ref().is_some_and(|(_, stalled)| *stalled >= 4) {
                 return;
             }
             while self.due.peek().is_some_and(|Reverse((at, ..))| *at <= now) {
                 let Some(Reverse((_, step, whom, request))) = self.due.pop() else { return };
                 if step == 0 {
-                    self.arrivals.push(self.clock.now());
+                    self.arrivals.push(uptime(&self.clock));
                     let answered = now + ms(self.chance.below(100));
                     self.due.push(Reverse((answered, 1, whom, request)));
                 } else {
@@ -111,7 +112,7 @@ impl Server {
             }
             let mut request = [0; 8];
             if let Ok((_, from)) = self.socket.recv_from(&mut request) {
-                let (now, whom) = (self.clock.now(), from.as_pathname().unwrap().to_owned());
+                let (now, whom) = (uptime(&self.clock), from.as_pathname().unwrap().to_owned());
                 let arrives = if let Some((_, stalled)) = self.victim.as_mut().filter(|(name, _)| whom.ends_with(name)) {
                     *stalled += 1;
                     now + ms(600 + self.chance.below(600))
@@ -128,15 +129,15 @@ impl Server {
     /// Three processes, one of which is killed about every second; the largest window in units and the share of the quota that was used.
     fn run(&mut self, seconds: u64) -> (usize, f64, u32) {
         let rate = parse_rate(LIMIT).unwrap();
-        let start = self.clock.now();
+        let start = uptime(&self.clock);
         let mut children: Vec<(u32, Child)> = (0..3).map(|_| self.child()).collect();
         let mut kills = 0;
-        while self.clock.now() < start + s(seconds) {
-            let end = self.clock.now() + ms(self.chance.below(1000));
+        while uptime(&self.clock) < start + s(seconds) {
+            let end = uptime(&self.clock) + ms(self.chance.below(1000));
             self.serve(end);
             let i = usize::try_from(self.chance.below(3)).unwrap();
             self.victim = Some((children[i].0.to_string(), 0));
-            let end = self.clock.now() + ms(2500);
+            let end = uptime(&self.clock) + ms(2500);
             self.serve(end);
             self.victim = None;
             let victim = &mut children[i].1;
@@ -146,7 +147,7 @@ impl Server {
             children[i] = self.child();
             kills += 1;
         }
-        let end = self.clock.now();
+        let end = uptime(&self.clock);
         for (_, child) in &mut children {
             child.kill().unwrap();
             child.wait().unwrap();
