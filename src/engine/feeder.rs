@@ -3,13 +3,15 @@
 //! A batch and the input's position behind it travel together and are one transaction of the store, so that a record is
 //! never read twice. Batches grow from one to [`BATCH`], so that the first request does not wait for the second record.
 
+use crate::engine::RunError;
 use crate::engine::request::Builder;
 use crate::input::{self, InputError, Position, Reader};
 use crate::model::plan::{InputPlan, InputSource, OnBad};
 use crate::model::{HostKey, mask_url, normalise, printable};
 use crate::store::{BadRecord, InputMark, Offer, OfferUrl, Origin};
 use std::sync::Arc;
-use tokio::sync::mpsc::Sender;
+use std::thread::JoinHandle;
+use tokio::sync::mpsc::{self, Receiver, Sender};
 
 /// Most records of a batch.
 const BATCH: usize = 256;
@@ -38,19 +40,40 @@ pub(crate) enum FeedError {
     Bad { message: String, hint: Option<String> },
 }
 
+/// A feeder at work: what it tells, and its thread.
+pub(crate) type Feeding = (Receiver<Fed>, JoinHandle<()>);
+
 /// What the thread needs.
 pub(crate) struct Feeder {
-    pub plan: InputPlan,
-    pub builder: Arc<Builder>,
-    pub resume: Option<Position>,
+    plan: InputPlan,
+    builder: Arc<Builder>,
+    resume: Option<Position>,
     /// Nothing was taken from the list before.
-    pub first_run: bool,
-    pub to: Sender<Fed>,
+    first_run: bool,
+    to: Sender<Fed>,
 }
 
 impl Feeder {
+    /// Starts the thread where `mark` says that an earlier run left the input.
+    ///
+    /// # Errors
+    /// A mark that cannot be read, or no thread.
+    pub(crate) fn start(plan: &InputPlan, builder: &Arc<Builder>, mark: Option<&InputMark>) -> Result<Feeding, RunError> {
+        let resume = mark.map(|m| serde_json::from_str(&m.position)).transpose().map_err(|e| RunError::State {
+            message: format!("the state's position in the input cannot be read: {e}"),
+            hint: Some("start over with --fresh".into()),
+        })?;
+        let (to, fed) = mpsc::channel(4);
+        let feeder = Self { plan: plan.clone(), builder: builder.clone(), first_run: mark.is_none(), resume, to };
+        let thread = std::thread::Builder::new()
+            .name("feeder".into())
+            .spawn(move || feeder.run())
+            .map_err(|e| RunError::Io { message: format!("no thread for the input: {e}"), hint: None })?;
+        Ok((fed, thread))
+    }
+
     /// Reads to the end, to an error, or until nobody listens.
-    pub(crate) fn run(self) {
+    fn run(self) {
         if let Err(Some(e)) = self.read() {
             let _ = self.to.blocking_send(Fed::Failed(e));
         }

@@ -223,7 +223,8 @@ pub async fn run(plan: Plan, options: RunOptions, events: Events, mut signals: S
     // However it ended: a request that must not be sent again may wait between two hops.
     dispatcher.abandon();
     let flushed = dispatcher.flush().await;
-    // Those in flight count as sent from here on.
+    // Those in flight count as sent from here on. The budget's thread is not to wait for room to tell of grants.
+    dispatcher.landings.close();
     if let Some(purse) = &mut dispatcher.purse {
         purse.close();
     }
@@ -431,22 +432,8 @@ fn start_feeder(
         ));
         return Ok((None, true));
     }
-    let resume = match mark.map(|m| serde_json::from_str(&m.position)) {
-        None => None,
-        Some(Ok(position)) => Some(position),
-        Some(Err(e)) => {
-            return Err(RunError::State {
-                message: format!("the state's position in the input cannot be read: {e}"),
-                hint: Some("start over with --fresh".into()),
-            });
-        }
-    };
-    let (to, fed) = mpsc::channel(4);
-    let feeder = Feeder { plan: plan.input.clone(), builder: builder.clone(), first_run: mark.is_none(), resume, to };
-    std::thread::Builder::new()
-        .name("feeder".into())
-        .spawn(move || feeder.run())
-        .map_err(|e| RunError::Io { message: format!("no thread for the input: {e}"), hint: None })?;
+    // Nobody waits for the thread: it ends when nobody listens.
+    let (fed, _thread) = Feeder::start(&plan.input, builder, mark)?;
     Ok((Some(fed), false))
 }
 

@@ -19,7 +19,7 @@ pub use told::{Assumed, Binds, Forecast, Growth, Held, Hold, HostLoad, Hosts, In
 
 use crate::clock::{Clock, Stamp, SystemClock, Wall};
 use crate::engine::RunError;
-use crate::engine::feeder::{Fed, FeedError, Feeder};
+use crate::engine::feeder::{Fed, FeedError, Feeder, Feeding};
 use crate::engine::request::Builder;
 use crate::engine::run::{compile, job, open_failed, setup_failed, wrong_columns};
 use crate::fetch::Fetcher;
@@ -30,7 +30,6 @@ use crate::store::backlog::{Backlog, Look, backlog};
 use count::{Counter, Repeats, Robots};
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::mpsc;
 
 /// Addresses of which repeats are told exactly.
 const EXACT: usize = 2_000_000;
@@ -126,14 +125,8 @@ impl State {
     }
 }
 
-/// A feeder at work.
-struct Reading {
-    fed: mpsc::Receiver<Fed>,
-    thread: std::thread::JoinHandle<()>,
-}
-
 /// The feeder of the part of the input that was not read yet; `None` where a run would read nothing.
-fn feeder(plan: &Arc<Plan>, builder: &Arc<Builder>, state: Option<&State>, input: &mut InputTold) -> Result<Option<Reading>, RunError> {
+fn feeder(plan: &Arc<Plan>, builder: &Arc<Builder>, state: Option<&State>, input: &mut InputTold) -> Result<Option<Feeding>, RunError> {
     let mark = state.and_then(|s| s.backlog.input.as_ref());
     let is_file = matches!(plan.input.source, InputSource::File(_));
     let is_stdin = plan.input.source == InputSource::Stdin;
@@ -144,27 +137,11 @@ fn feeder(plan: &Arc<Plan>, builder: &Arc<Builder>, state: Option<&State>, input
         input.complete = false;
         return Ok(None);
     }
-    let resume = match mark.map(|m| serde_json::from_str(&m.position)) {
-        None => None,
-        Some(Ok(position)) => Some(position),
-        Some(Err(e)) => {
-            return Err(RunError::State {
-                message: format!("the state's position in the input cannot be read: {e}"),
-                hint: Some("start over with --fresh".into()),
-            });
-        }
-    };
-    let (to, fed) = mpsc::channel(16);
-    let feeder = Feeder { plan: plan.input.clone(), builder: builder.clone(), first_run: mark.is_none(), resume, to };
-    let thread = std::thread::Builder::new()
-        .name("feeder".into())
-        .spawn(move || feeder.run())
-        .map_err(|e| RunError::Io { message: format!("no thread for the input: {e}"), hint: None })?;
-    Ok(Some(Reading { fed, thread }))
+    Feeder::start(&plan.input, builder, mark).map(Some)
 }
 
 fn read(
-    Reading { mut fed, thread }: Reading,
+    (mut fed, thread): Feeding,
     counter: &mut Counter<'_>,
     repeats: &mut Repeats<'_>,
     input: &mut InputTold,
